@@ -1,0 +1,125 @@
+"""The border between numpy and torch: device, precision and local random streams."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Below this number of weights the casts to bfloat16 cost more than its products save.
+_BFLOAT16_PAYS_FROM = 2**18
+
+_DRAW_NOTHING = {
+    nn.Sequential,
+    nn.ModuleList,
+    nn.Linear,
+    nn.BatchNorm1d,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Tanh,
+}
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device that the parameter `device` names; "auto" takes an accelerator if any.
+
+    Raises
+    ------
+    ValueError
+        If `device` is not a torch device, or is not available on this machine.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"The 'device' parameter of DECClustering must be 'auto' or a torch device available "
+            f"on this machine. Got {device!r} instead."
+        ) from error
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device, module: nn.Module) -> torch.dtype:
+    """The dtype of the network's products while it is trained.
+
+    "auto" is bfloat16 where the hardware multiplies matrices in it and the built-in network
+    is large enough to gain. Weights, centres, losses and gradients' sums stay in float32.
+    """
+    # Running statistics lose their meaning in 8 bits of mantissa.
+    has_buffers = next(module.buffers(), None) is not None
+    if precision == "float32" or has_buffers:
+        return torch.float32
+    if precision == "bfloat16":
+        return torch.bfloat16
+    n_weights = sum(weight.numel() for weight in module.parameters())
+    pays = draws_nothing(module) and n_weights >= _BFLOAT16_PAYS_FROM
+    return torch.bfloat16 if pays and _multiplies_in_bfloat16(device) else torch.float32
+
+
+def _multiplies_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return device.type == "cpu" and has_amx()
+
+
+def draws_nothing(module: nn.Module) -> bool:
+    """Whether all parts of `module` are known to draw no random numbers when applied."""
+    return all(
+        type(part) in _DRAW_NOTHING or getattr(part, "draws_nothing", False)
+        for part in module.modules()
+    )
+
+
+def random_stream(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own; torch's global generators are never read nor written."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+class LocalRandomness(TorchDispatchMode):
+    """Serve every random torch operation of this thread from `generator`.
+
+    Layers such as `torch.nn.Linear` and `torch.nn.Dropout` draw from torch's global generator
+    and take no other. Seeding that one, even for a while, would be seen by other threads; a
+    dispatch mode belongs to its thread.
+    """
+
+    def __init__(self, generator: torch.Generator):
+        super().__init__()
+        self.generator = generator
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        if func is torch.ops.aten.native_dropout.default:
+            return self._dropout(*args, **kwargs)
+        seeded = _with_generator(func)
+        return seeded(*args, **{**kwargs, "generator": self.generator})
+
+    def _dropout(self, input, p, train):
+        kept = torch.rand(input.shape, device=input.device, generator=self.generator) >= p
+        if not train:
+            return input.clone(), torch.ones_like(kept)
+        return input * kept / max(1.0 - p, 1e-12), kept
+
+
+def _with_generator(func):
+    """The overload of a random torch operation that takes a generator."""
+    if any(argument.name == "generator" for argument in func._schema.arguments):
+        return func
+    packet, overload = func.overloadpacket, func._overloadname
+    for name in ("generator", f"{overload}_generator"):
+        if name in packet.overloads():
+            return getattr(packet, name)
+    raise NotImplementedError(
+        f"The 'autoencoder' draws random numbers with {func}, which accepts no generator; skdec "
+        "cannot make it reproducible. Use torch.rand, torch.randn, torch.nn.init or dropout."
+    )

@@ -1,0 +1,64 @@
+"""Which rows, in what order: mini-batches for training, fixed tiles for everything else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._threads import Workers
+
+
+def steps_per_epoch(n_rows: int, batch_size: int) -> int:
+    """Mini-batch steps that pass over all rows once."""
+    return math.ceil(n_rows / batch_size)
+
+
+def minibatches(
+    n_rows: int, batch_size: int, n_steps: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """`n_steps` batches of row numbers; every epoch is a new permutation of all rows.
+
+    An epoch is cut into batches whose sizes differ by one at most, so that no epoch ends in a
+    batch of a row or two.
+    """
+    n_batches = steps_per_epoch(n_rows, batch_size)
+    step = 0
+    while step < n_steps:
+        order = torch.randperm(n_rows, generator=generator, device=generator.device)
+        for batch in torch.tensor_split(order, n_batches)[: n_steps - step]:
+            yield batch
+            step += 1
+
+
+def in_tiles(
+    function: Callable[[Tensor], Tensor], X: Tensor, workers: Workers, tile_rows: int
+) -> Tensor:
+    """`function` applied to the rows of `X` in tiles of one fixed size, without gradients.
+
+    The last tile is padded: each row's result is the same bits whichever rows stand beside
+    it, and however many there are.
+    """
+
+    def apply_to_tile(start: int) -> Tensor:
+        rows = X[start : start + tile_rows]
+        n_missing = tile_rows - len(rows)
+        padded = torch.cat([rows, rows.new_zeros(n_missing, X.shape[1])]) if n_missing else rows
+        with torch.no_grad():
+            return function(padded)[: len(rows)]
+
+    return torch.cat(workers.map(apply_to_tile, range(0, len(X), tile_rows)))
+
+
+def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Slices over all rows that hold about 32 MB of float64 each."""
+    n = max(1, 2**22 // n_columns)
+    return (slice(start, min(start + n, n_rows)) for start in range(0, n_rows, n))
+
+
+def as_float64(X: np.ndarray) -> np.ndarray:
+    """`X` in float64 and C order, without a copy where it is already."""
+    return np.ascontiguousarray(X, dtype=np.float64)

@@ -1,0 +1,597 @@
+"""DECClustering: the scikit-learn contract and the order of the stages."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, check_memory, validate_data
+
+from ._backend import resolve_device
+from ._inference import Embedding, inertia, soft_assignment
+from ._initialization import initial_centers
+from ._networks import Architecture, auto_embedding_dim, auto_hidden_dims, weights_of
+from ._optimization import OptimizerSettings
+from ._pretraining import Pretrained, PretrainingSettings, auto_steps, pretrain, refit_decoder
+from ._rows import Scaling, distinct_rows, fit_scaling
+from ._self_training import SelfTrainingSettings, auto_update_interval, self_train
+from ._threads import Workers
+from ._validation import (
+    PARAMETER_CONSTRAINTS,
+    check_data_limits,
+    check_hidden_dims,
+    check_sample_weight,
+    check_unit_interval,
+    unchanged_on_failure,
+)
+from .metrics import relative_modularity
+
+# Settings of the published experiments; what they leave open is listed in DECClustering's Notes.
+_PAPERS = {
+    "dec": {
+        "hidden_dims": (500, 500, 2000),
+        "embedding_dim": 10,
+        "activation": "relu",
+        "batch_norm": False,
+        "weight_init": 0.01,
+        "scaling": "norm",
+        "pretraining": "layer-wise",
+        "layerwise_steps": 50_000,
+        "pretrain_steps": 100_000,
+        "reconstruction_loss": "mse",
+        "corruption": 0.2,
+        "pretrain_optimizer": "sgd",
+        "pretrain_learning_rate": 0.1,
+        "pretrain_decay": 20_000,
+        "init": "k-means++",
+        "n_init": 20,
+        "alpha": 1.0,
+        "target_distribution": "dec",
+        "clustering_weight": 1.0,
+        "reconstruction_weight": 0.0,
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "batch_size": 256,
+        "update_interval": 140,
+        "max_iter": 1000,
+        "tol": 0.001,
+    },
+}
+_PAPERS["idec"] = _PAPERS["dec"] | {
+    "clustering_weight": 0.1,
+    "reconstruction_weight": 1.0,
+    "optimizer": "adam",
+    "learning_rate": 0.001,
+}
+
+
+class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+    """Deep Embedded Clustering."""
+
+    _parameter_constraints = PARAMETER_CONSTRAINTS
+    _doc_link_module = "skdec"
+
+    def __init__(
+        self,
+        n_clusters=8,
+        *,
+        hidden_dims="auto",
+        embedding_dim="auto",
+        activation="relu",
+        batch_norm=False,
+        weight_init="he",
+        autoencoder=None,
+        scaling="auto",
+        pretraining="end-to-end",
+        pretrain_steps="auto",
+        layerwise_steps="auto",
+        reconstruction_loss="mse",
+        corruption=0.2,
+        pretrain_optimizer="adam",
+        pretrain_learning_rate=0.001,
+        pretrain_decay="cosine",
+        init="auto",
+        n_init=20,
+        alpha=1.0,
+        target_distribution="dec",
+        clustering_weight=1.0,
+        reconstruction_weight=0.0,
+        optimizer="adam",
+        learning_rate=0.001,
+        momentum=0.9,
+        batch_size=256,
+        update_interval="auto",
+        max_iter=100,
+        tol=0.001,
+        device="auto",
+        precision="auto",
+        memory=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.n_clusters = n_clusters
+        self.hidden_dims = hidden_dims
+        self.embedding_dim = embedding_dim
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.weight_init = weight_init
+        self.autoencoder = autoencoder
+        self.scaling = scaling
+        self.pretraining = pretraining
+        self.pretrain_steps = pretrain_steps
+        self.layerwise_steps = layerwise_steps
+        self.reconstruction_loss = reconstruction_loss
+        self.corruption = corruption
+        self.pretrain_optimizer = pretrain_optimizer
+        self.pretrain_learning_rate = pretrain_learning_rate
+        self.pretrain_decay = pretrain_decay
+        self.init = init
+        self.n_init = n_init
+        self.alpha = alpha
+        self.target_distribution = target_distribution
+        self.clustering_weight = clustering_weight
+        self.reconstruction_weight = reconstruction_weight
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.batch_size = batch_size
+        self.update_interval = update_interval
+        self.max_iter = max_iter
+        self.tol = tol
+        self.device = device
+        self.precision = precision
+        self.memory = memory
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @classmethod
+    def from_paper(cls, paper, n_clusters=8, **params):
+        """An unfitted estimator with the settings of a published method.
+
+        Parameters
+        ----------
+        paper : {"dec", "idec"}
+            "dec" is Deep Embedded Clustering [1]_: layer-wise denoising pretraining of
+            d-500-500-2000-10, 50,000 steps a layer and 100,000 for all, SGD; then KL alone.
+            "idec" is Improved DEC [2]_: the same network and pretraining, then
+            reconstruction + 0.1 KL by Adam, as published for MNIST (for USPS:
+            ``optimizer="sgd", learning_rate=0.1, momentum=0.99, update_interval=30``).
+        n_clusters : int, default=8
+            The number of clusters.
+        **params
+            Any other parameter, in place of the published value.
+
+        Returns
+        -------
+        estimator : DECClustering
+            To be fitted. What the papers leave open is listed in the class's Notes.
+
+        Raises
+        ------
+        ValueError
+            If `paper` is not one of the above.
+
+        References
+        ----------
+        .. [1] Xie, Girshick, Farhadi. "Unsupervised Deep Embedding for Clustering
+           Analysis". ICML 2016, arXiv:1511.06335.
+        .. [2] Guo, Gao, Liu, Yin. "Improved Deep Embedded Clustering with Local Structure
+           Preservation". IJCAI 2017.
+
+        Examples
+        --------
+        >>> from skdec import DECClustering
+        >>> DECClustering.from_paper("dec", n_clusters=10).layerwise_steps
+        50000
+        """
+        if paper not in _PAPERS:
+            raise ValueError(f"paper must be one of {sorted(_PAPERS)}. Got {paper!r} instead.")
+        return cls(n_clusters, **{**_PAPERS[paper], **params})
+
+    # --- Fitting ---
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn the embedding and the clusters of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to cluster, finite numbers of any dtype; never modified.
+        y : Ignored
+            Not used, whatever it is; present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows. A weight of two is the same as the row given
+            twice, and a weight of zero the same as the row left out.
+
+        Returns
+        -------
+        self : DECClustering
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, `X` or `sample_weight` is not as documented, if there are fewer
+            rows than clusters, or if pretraining diverges. The estimator is then as it was
+            before the call; so it is after an interruption.
+        """
+        with unchanged_on_failure(self):
+            X = validate_data(self, X, dtype="numeric")
+            check_data_limits(X, self.n_clusters)
+            check_unit_interval(X, self.scaling, self.reconstruction_loss)
+            sample_weight = check_sample_weight(sample_weight, X)
+            device, n_workers = resolve_device(self.device), torch.get_num_threads()
+            rows = distinct_rows(X, sample_weight)
+            plan = self._plan(len(rows.index), X.shape[1], device)
+
+            scaling = fit_scaling(rows, self._scaling_kind())
+            x = scaling.apply_to_rows(rows)
+            pretrained = self._pretrain(x, rows.weight, plan, n_workers)
+            autoencoder = plan.architecture.load(pretrained.weights, device)
+            embedding = Embedding(autoencoder, scaling, self.reconstruction_loss == "bce")
+
+            x, weight = (torch.from_numpy(a).float().to(device) for a in (x, rows.weight))
+            with Workers(n_workers) as workers:
+                centers = self._initial_centers(embedding, rows, x, plan, workers)
+                trained = self_train(
+                    autoencoder, centers, x, weight, plan.self_training, workers, self.verbose
+                )
+                if trained.kl_curve and not self.reconstruction_weight:
+                    Z = embedding.embed_scaled(x, workers)
+                    refit_decoder(autoencoder, x, Z, weight, plan.pretraining, workers)
+                n_found = self._set_fitted(
+                    X, sample_weight, embedding, plan, pretrained, trained, workers
+                )
+        self._warn(n_found, trained)
+        return self
+
+    def fit_predict(self, X, y=None, sample_weight=None):
+        """Fit to `X` and return the labels of its rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to cluster.
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int32
+            `labels_`, the cluster of each row.
+        """
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def fit_transform(self, X, y=None, sample_weight=None):
+        """Fit to `X` and return the embedding of its rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to cluster.
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, embedding_dim)
+            The same as ``fit(X).transform(X)``.
+        """
+        return self.fit(X, sample_weight=sample_weight)._transform(X)
+
+    # --- Using a fitted model ---
+
+    def predict(self, X):
+        """Cluster of each row: the one with the nearest centre in the embedding.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, seen in `fit` or new.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int32
+            Cluster labels; the same as ``predict_proba(X).argmax(axis=1)``.
+        """
+        return self.predict_proba(X).argmax(axis=1).astype(np.int32)
+
+    def predict_proba(self, X):
+        """Soft assignment Q of each row, Eq. 1 of the paper.
+
+        Self-training sharpens Q whether or not there are clusters in the data: a confident Q
+        is no evidence that the clusters are real.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, seen in `fit` or new.
+
+        Returns
+        -------
+        Q : ndarray of shape (n_samples, n_clusters), float64
+            Non-negative rows that sum to 1.
+        """
+        Z = self._transform(X)
+        with Workers() as workers:
+            return soft_assignment(Z, self.cluster_centers_, self._alpha, workers)
+
+    def transform(self, X):
+        """Embedding Z of each row (not, as in KMeans, its distances to the centres).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, seen in `fit` or new.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, embedding_dim)
+            float32 if `X` is, else float64 (values computed in float32).
+        """
+        return self._transform(X)
+
+    def _transform(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype="numeric", reset=False)
+        with Workers() as workers:
+            return _like(X, self._embedding().embed(X, workers))
+
+    def inverse_transform(self, Z):
+        """Rows of the input that the decoder gives for rows of the embedding.
+
+        ``inverse_transform(cluster_centers_)`` are the prototypes of the clusters.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, embedding_dim)
+            Rows of the embedding.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            On the scale of the input; float32 if `Z` is, else float64.
+
+        Raises
+        ------
+        ValueError
+            If `Z` has another number of columns than the embedding.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype="numeric", input_name="Z")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has {Z.shape[1]} features, but the embedding of {type(self).__name__} has "
+                f"{self._n_features_out}."
+            )
+        with Workers() as workers:
+            return _like(Z, self._embedding().decode(Z, workers))
+
+    def score(self, X, y=None, sample_weight=None):
+        """How well the predicted clusters of `X` agree with its neighbourhoods; larger is better.
+
+        The modularity of ``predict(X)`` on the 15-nearest-neighbour graph of `X` itself,
+        relative to its largest value for as many clusters
+        (:func:`skdec.metrics.relative_modularity`). The graph does not depend on the embedding,
+        so that scores of models with other embeddings and other `n_clusters` compare; the
+        negative inertia of KMeans.score would prefer the largest `n_clusters`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, seen in `fit` or new.
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            At most 1; near 0 for clusters without regard to neighbourhoods, 0 for one cluster.
+        """
+        labels = self.predict(X)
+        X = validate_data(self, X, dtype="numeric", reset=False)
+        return relative_modularity(X, labels, sample_weight=sample_weight)
+
+    # --- The stages of fit ---
+
+    def _plan(self, n_rows, n_features, device):
+        """All settings of one fit, with every "auto" resolved for so many distinct rows."""
+        random_state = check_random_state(self.random_state)
+        # Three draws, whatever the parameters: a sweep over n_clusters pretrains once.
+        pretrain_seed, init_seed, train_seed = random_state.randint(2**31 - 1, size=3).tolist()
+        architecture = Architecture(
+            n_features=n_features,
+            embedding_dim=_resolve(self.embedding_dim, auto_embedding_dim()),
+            hidden_dims=check_hidden_dims(_resolve(self.hidden_dims, auto_hidden_dims(n_rows))),
+            activation=self.activation,
+            batch_norm=self.batch_norm,
+            weight_init=self.weight_init,
+            factory=self.autoencoder,
+        )
+        pretraining = PretrainingSettings(
+            layer_wise=self.pretraining == "layer-wise",
+            layerwise_steps=_resolve(self.layerwise_steps, auto_steps(n_rows)),
+            steps=_resolve(self.pretrain_steps, auto_steps(n_rows)),
+            reconstruction_loss=self.reconstruction_loss,
+            corruption=self.corruption,
+            optimizer=OptimizerSettings(
+                self.pretrain_optimizer,
+                self.pretrain_learning_rate,
+                self.momentum,
+                self.pretrain_decay,
+            ),
+            batch_size=self.batch_size,
+            precision=self.precision,
+            device=str(device),
+            seed=pretrain_seed,
+        )
+        self_training = SelfTrainingSettings(
+            alpha=self.alpha,
+            target_distribution=self.target_distribution,
+            clustering_weight=self.clustering_weight,
+            reconstruction_weight=self.reconstruction_weight,
+            reconstruction_loss=self.reconstruction_loss,
+            optimizer=OptimizerSettings(self.optimizer, self.learning_rate, self.momentum),
+            batch_size=self.batch_size,
+            update_interval=_resolve(
+                self.update_interval, auto_update_interval(n_rows, self.batch_size)
+            ),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            precision=self.precision,
+            seed=train_seed,
+        )
+        return _Plan(architecture, pretraining, self_training, init_seed)
+
+    def _scaling_kind(self):
+        if self.scaling != "auto":
+            return self.scaling
+        return "range" if self.reconstruction_loss == "bce" else "center"
+
+    def _pretrain(self, x, weight, plan, n_workers) -> Pretrained:
+        cached = check_memory(self.memory).cache(pretrain, ignore=["n_workers", "verbose"])
+        return cached(
+            x,
+            weight,
+            plan.architecture,
+            plan.pretraining,
+            n_workers=n_workers,
+            verbose=self.verbose,
+        )
+
+    def _initial_centers(self, embedding, rows, x, plan, workers):
+        return initial_centers(
+            embedding.embed_scaled(x, workers).cpu().numpy(),
+            rows.weight,
+            self.init,
+            self.n_clusters,
+            self.n_init,
+            plan.init_seed,
+            rows=lambda: rows.X[rows.index],
+            embed=lambda centers: embedding.embed(centers, workers),
+        )
+
+    def _set_fitted(self, X, sample_weight, embedding, plan, pretrained, trained, workers):
+        """The fitted attributes, all at once, from the predict path."""
+        Z = embedding.embed(X, workers)
+        Q = soft_assignment(Z, trained.centers, self.alpha, workers)
+        # Clusters without any row go last, so that the labels count up from 0.
+        found = np.bincount(Q.argmax(axis=1), sample_weight > 0, self.n_clusters) > 0
+        order = np.argsort(~found, kind="stable")
+        labels = Q[:, order].argmax(axis=1).astype(np.int32)
+        centers = trained.centers[order]
+        vars(self).update(
+            labels_=labels,
+            cluster_centers_=_like(X, centers),
+            inertia_=inertia(Z, centers, labels, sample_weight),
+            n_iter_=len(trained.kl_curve),
+            converged_=trained.converged,
+            autoencoder_=embedding.autoencoder,
+            hidden_dims_=plan.architecture.hidden_dims,
+            device_=plan.pretraining.device,
+            reconstruction_error_=embedding.reconstruction_error(X, Z, sample_weight, workers),
+            pretrain_loss_curve_=pretrained.loss_curve,
+            layerwise_loss_curves_=pretrained.layerwise_loss_curves,
+            kl_curve_=trained.kl_curve,
+            label_change_curve_=trained.label_change_curve,
+            # What the predict path needs, as it was when the model was fitted.
+            _architecture=plan.architecture._asdict(),
+            _offset=embedding.scaling.offset,
+            _scale=embedding.scaling.scale,
+            _alpha=self.alpha,
+            _decodes_logits=embedding.decodes_logits,
+        )
+        return int(found.sum())
+
+    def _warn(self, n_found, trained) -> None:
+        """Say what a user of the result has to know."""
+        problems = []
+        if n_found < self.n_clusters:
+            problems.append(
+                f"Number of distinct clusters ({n_found}) found smaller than n_clusters "
+                f"({self.n_clusters}). Possibly due to duplicate points in X."
+            )
+        if trained.problem:
+            problems.append(
+                f"Self-training was stopped in round {len(trained.kl_curve) + 1} and the state "
+                f"before that round is kept: {trained.problem}."
+            )
+        elif self.max_iter and not trained.converged:
+            problems.append(
+                f"Self-training did not converge in max_iter={self.max_iter} rounds: "
+                f"{trained.label_change_curve[-1]:.2%} of the labels changed in the last one, "
+                f"tol={self.tol}. Consider increasing max_iter or update_interval."
+            )
+        for problem in problems:
+            warnings.warn(problem, ConvergenceWarning, stacklevel=3)
+
+    # --- State: parameters and plain arrays ---
+
+    def _embedding(self) -> Embedding:
+        return Embedding(
+            self.autoencoder_, Scaling(self._offset, self._scale), self._decodes_logits
+        )
+
+    @property
+    def _n_features_out(self):
+        return self.cluster_centers_.shape[1]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        if "autoencoder_" in state:
+            state["autoencoder_"] = weights_of(self.autoencoder_)
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "autoencoder_" in state:
+            try:
+                device = resolve_device(self.device_)
+            except ValueError:  # fitted on an accelerator that this machine does not have
+                device = torch.device("cpu")
+            self.device_ = str(device)
+            architecture = Architecture(**self._architecture)
+            self.autoencoder_ = architecture.load(state["autoencoder_"], device)
+
+
+class _Plan(NamedTuple):
+    """Everything a fit will do, decided before it does anything."""
+
+    architecture: Architecture
+    pretraining: PretrainingSettings
+    self_training: SelfTrainingSettings
+    init_seed: int
+
+
+def _resolve(value, auto):
+    """`value`, or `auto` where it is "auto"."""
+    return auto if isinstance(value, str) and value == "auto" else value
+
+
+def _like(X: np.ndarray, result: np.ndarray) -> np.ndarray:
+    """`result` in float32 if `X` is in float32, else in float64."""
+    return result.astype(np.float32 if X.dtype == np.float32 else np.float64, copy=False)

@@ -1,0 +1,53 @@
+"""Initial cluster centres in the embedding; no torch."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from ._threads import single_threaded_kernels
+from ._validation import check_init_centers
+
+# KMeans limits the BLAS threads of the whole process while it runs and then puts back what it
+# found; two at once could put back each other's limit.
+_ONE_KMEANS_AT_A_TIME = threading.Lock()
+
+
+def initial_centers(
+    Z: np.ndarray,
+    weight: np.ndarray,
+    init: str | np.ndarray | Callable,
+    n_clusters: int,
+    n_init: int,
+    seed: int,
+    rows: Callable[[], np.ndarray],
+    embed: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """k-means centres of the embedding `Z`, float64 of shape (n_clusters, embedding_dim).
+
+    `rows()` gives the distinct input rows for a callable `init`; `embed` maps centres from
+    the input space to the embedding. With fewer rows than clusters the last centres are
+    repeats of the first.
+    """
+    if not isinstance(init, str):
+        if callable(init):
+            init = init(rows(), n_clusters, random_state=check_random_state(seed))
+            init = check_init_centers(init, n_clusters, rows().shape[1])
+        init, n_init = embed(init).astype(np.float64), 1
+    elif init == "auto":
+        init = "k-means++"
+
+    n_found = min(n_clusters, len(Z))
+    start = init if isinstance(init, str) else init[:n_found]
+    kmeans = KMeans(n_found, init=start, n_init=n_init, random_state=seed)
+    with _ONE_KMEANS_AT_A_TIME, single_threaded_kernels(), warnings.catch_warnings():
+        # Too few distinct points are reported by the estimator, for its final clusters.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans.fit(Z.astype(np.float64), sample_weight=weight)
+    return np.resize(kmeans.cluster_centers_, (n_clusters, Z.shape[1]))

@@ -1,0 +1,146 @@
+"""Encoder and decoder modules: tensors in, tensors out, no fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ._backend import LocalRandomness, random_stream
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+def auto_hidden_dims(n_rows: int) -> tuple[int, int, int]:
+    """Encoder widths in the paper's proportions 500-500-2000, reached at 10,000 rows."""
+    width = min(500, math.ceil(5 * math.sqrt(n_rows)))
+    return (width, width, 4 * width)
+
+
+def auto_embedding_dim() -> int:
+    """The paper's embedding dimension."""
+    return 10
+
+
+class FullyConnectedAutoencoder(nn.Module):
+    """The paper's network: n_features - hidden_dims - embedding_dim and its mirror image.
+
+    `encoder` and `decoder` are sequences of as many blocks; encoder block k and decoder block
+    -1-k are each other's mirror image, which is what layer-wise pretraining trains in pairs.
+    The embedding and the output are linear.
+    """
+
+    draws_nothing = True
+
+    def __init__(self, n_features, embedding_dim, hidden_dims, activation="relu", batch_norm=False):
+        super().__init__()
+        widths = [n_features, *hidden_dims, embedding_dim]
+        self.encoder = _blocks(widths, activation, batch_norm)
+        self.decoder = _blocks(widths[::-1], activation, batch_norm)
+
+
+def _blocks(widths: list[int], activation: str, batch_norm: bool) -> nn.Sequential:
+    blocks = []
+    for position, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        layers: list[nn.Module] = [nn.Linear(n_in, n_out)]
+        if position < len(widths) - 2:
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(n_out))
+            layers.append(ACTIVATIONS[activation]())
+        blocks.append(nn.Sequential(*layers))
+    return nn.Sequential(*blocks)
+
+
+def _draw_weights(module: nn.Module, weight_init: str | float) -> None:
+    """Draw the linear weights from He's uniform law or from N(0, weight_init^2); biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            if weight_init == "he":
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+            else:
+                nn.init.normal_(layer.weight, std=float(weight_init))
+            nn.init.zeros_(layer.bias)
+
+
+class Architecture(NamedTuple):
+    """All that is needed to build the network again, in another process or before loading.
+
+    `factory` is the user's `autoencoder` parameter, or None for the built-in network.
+    """
+
+    n_features: int
+    embedding_dim: int
+    hidden_dims: tuple[int, ...]
+    activation: str
+    batch_norm: bool
+    weight_init: str | float
+    factory: Callable | None = None
+
+    def build(self, seed: int) -> nn.Module:
+        """A network on the CPU with weights drawn from `seed` alone."""
+        with LocalRandomness(random_stream(seed)):
+            if self.factory is not None:
+                module = self.factory(self.n_features, self.embedding_dim)
+                _check_protocol(module, self.n_features, self.embedding_dim)
+                return module.float()
+            module = FullyConnectedAutoencoder(
+                self.n_features,
+                self.embedding_dim,
+                self.hidden_dims,
+                self.activation,
+                self.batch_norm,
+            )
+            _draw_weights(module, self.weight_init)
+        return module
+
+    def load(self, weights: dict[str, np.ndarray], device: torch.device | str) -> nn.Module:
+        """The network with the given weights, ready to be applied."""
+        module = self.build(seed=0)
+        module.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+        return module.to(device).eval()
+
+
+def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
+    """Parameters and buffers by name, as plain arrays of their own."""
+    return {name: value.cpu().numpy().copy() for name, value in module.state_dict().items()}
+
+
+def _check_protocol(module: nn.Module, n_features: int, embedding_dim: int) -> None:
+    """Refuse a user's network that does not map rows to embeddings and back."""
+    if not isinstance(module, nn.Module) or not all(
+        callable(getattr(module, part, None)) for part in ("encoder", "decoder")
+    ):
+        raise TypeError(
+            "The 'autoencoder' parameter of DECClustering must be a class or function that, "
+            "called with (n_features, embedding_dim), returns a torch.nn.Module with the "
+            f"submodules 'encoder' and 'decoder'. It returned {type(module).__name__!r}."
+        )
+    module.eval()
+    for part, n_in, n_out in (
+        ("encoder", n_features, embedding_dim),
+        ("decoder", embedding_dim, n_features),
+    ):
+        with torch.no_grad():
+            out = getattr(module, part)(torch.zeros(2, n_in))
+        if tuple(out.shape) != (2, n_out):
+            raise ValueError(
+                f"The 'autoencoder' parameter of DECClustering gave a network whose {part} maps "
+                f"an input of shape (2, {n_in}) to {tuple(out.shape)}; expected (2, {n_out})."
+            )
+
+
+def apply(module: nn.Module, x: Tensor) -> Tensor:
+    """`module(x)` in the precision of the module's weights, returned in float32."""
+    weight = next(module.parameters(), None)
+    return module(x if weight is None else x.to(weight.dtype)).float()

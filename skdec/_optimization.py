@@ -1,0 +1,180 @@
+"""Gradient steps over fixed shards of a mini-batch, and learning-rate decay."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ._backend import LocalRandomness, draws_nothing, random_stream
+from ._threads import Workers
+
+# loss(module, rows, generator) -> sum of the losses of the rows with these numbers
+Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
+
+# A batch is cut into shards of at least this many rows, at most four; weights are updated in
+# slices of at least this many numbers, at most eight.
+_SHARD_ROWS, _MOST_SHARDS = 128, 4
+_SLICE_WEIGHTS, _MOST_SLICES = 2**18, 8
+
+# Products of weights and rows below which handing a shard to another thread costs more than
+# it saves.
+_WORTH_A_THREAD = 2**23
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Name, initial learning rate, momentum (SGD) and decay of the learning rate.
+
+    `decay` is "cosine" (to zero at the last step), a number of mini-batch steps after each of
+    which the learning rate is divided by ten, or None (constant).
+    """
+
+    name: str
+    learning_rate: float
+    momentum: float
+    decay: str | int | None = None
+
+    def build(self, weights: nn.Parameter) -> torch.optim.Optimizer:
+        """The torch optimiser of one flat vector of weights."""
+        fused = weights.device.type in ("cpu", "cuda")
+        if self.name == "adam":
+            return torch.optim.Adam([weights], lr=self.learning_rate, fused=fused)
+        return torch.optim.SGD(
+            [weights], lr=self.learning_rate, momentum=self.momentum, fused=fused
+        )
+
+    def learning_rate_at(self, step: int, n_steps: int) -> float:
+        """The learning rate of mini-batch step `step`, counted from 0, of `n_steps`."""
+        if self.decay == "cosine":
+            return self.learning_rate * (1.0 + math.cos(math.pi * step / n_steps)) / 2.0
+        if self.decay is None:
+            return self.learning_rate
+        return self.learning_rate / 10.0 ** (step // self.decay)
+
+
+class ShardedOptimizer:
+    """Minimise a sum of row losses over the weights of `module`, one mini-batch at a time.
+
+    A batch is cut into shards whose number depends on `batch_size` alone. Each shard has a
+    replica of the module and a gradient of its own; the gradients are added in a fixed order.
+    The weights live in one flat float32 vector, `weights`, of which the module's parameters
+    are views; replicas hold them in `dtype`, but for the module's direct parameters (cluster
+    centres), which stay float32.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: OptimizerSettings,
+        *,
+        batch_size: int,
+        workers: Workers,
+        dtype: torch.dtype,
+        seed: int,
+    ):
+        device = next(module.parameters()).device
+        self.settings = settings
+        # Direct parameters last, so that all that is held in `dtype` is one leading segment.
+        direct = dict(module.named_parameters(recurse=False))
+        trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        named = {n: p for n, p in trained.items() if n not in direct} | direct
+        self._names = list(named)
+        self.weights = torch.cat([p.detach().reshape(-1).float() for p in named.values()])
+        n_cast = len(self.weights) - sum(p.numel() for p in direct.values())
+        self._cast = (
+            self.weights[:n_cast] if dtype == torch.float32 else (self.weights[:n_cast].to(dtype))
+        )
+        _bind(module, self._names, [self.weights])
+
+        # Running statistics see whole batches, one after the other: there is a single replica.
+        has_buffers = next(module.buffers(), None) is not None
+        n_shards = 1
+        if device.type == "cpu" and not has_buffers:
+            n_shards = min(max(batch_size // _SHARD_ROWS, 1), _MOST_SHARDS)
+        self._replicas = [module if has_buffers else copy.deepcopy(module) for _ in range(n_shards)]
+        for replica in self._replicas:
+            replica.to(dtype)
+            _bind(replica, self._names, [self._cast, self.weights[n_cast:]])
+        self._gradients = [torch.zeros_like(self.weights) for _ in self._replicas]
+        self._generators = [random_stream(seed + k, device) for k in range(n_shards)]
+        self._local_randomness = not draws_nothing(module)
+
+        n_slices = min(max(len(self.weights) // _SLICE_WEIGHTS, 1), _MOST_SLICES)
+        bounds = [k * len(self.weights) // n_slices for k in range(n_slices + 1)]
+        self._slices = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        self._optimizers = [self._slice_optimizer(part) for part in self._slices]
+        parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
+        self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
+
+    @property
+    def module(self) -> nn.Module:
+        """A replica of the module in the training precision, always up to date."""
+        return self._replicas[0]
+
+    def step(self, loss: Loss, batch: Tensor, learning_rate: float) -> Tensor:
+        """One step down the gradient of the batch's mean loss; the loss before the step."""
+        for optimizer in self._optimizers:
+            optimizer.param_groups[0]["lr"] = learning_rate
+        shards = torch.tensor_split(batch, len(self._replicas))
+        losses = self._map(
+            lambda k: self._shard_gradient(k, loss, shards[k], len(batch)), range(len(shards))
+        )
+        self._map(self._update_slice, range(len(self._slices)))
+        return torch.stack(losses).sum()
+
+    def _shard_gradient(self, k: int, loss: Loss, rows: Tensor, n_batch: int) -> Tensor:
+        replica, generator = self._replicas[k], self._generators[k]
+        if not len(rows):
+            self._gradients[k].zero_()
+            return self.weights.new_zeros(())
+        # Batch statistics of a single row are undefined: it is normalised by the running ones.
+        replica.train(n_batch > 1)
+        randomness = LocalRandomness(generator) if self._local_randomness else nullcontext()
+        with randomness:
+            value = loss(replica, rows, generator) / n_batch
+            parameters = _parameters(replica, self._names)
+            gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
+        start = 0
+        for gradient in gradients:
+            stop = start + gradient.numel()
+            self._gradients[k][start:stop] = gradient.reshape(-1)
+            start = stop
+        return value.detach()
+
+    def _slice_optimizer(self, part: slice) -> torch.optim.Optimizer:
+        weights = nn.Parameter(self.weights[part])
+        weights.grad = self._gradients[0][part]
+        return self.settings.build(weights)
+
+    def _update_slice(self, position: int) -> None:
+        part = self._slices[position]
+        for gradients in self._gradients[1:]:
+            self._gradients[0][part] += gradients[part]
+        self._optimizers[position].step()
+        if self._cast.dtype != torch.float32:
+            cast = self._cast[part]
+            cast.copy_(self.weights[part.start : part.start + len(cast)])
+
+
+def _parameters(module: nn.Module, names: list[str]) -> list[nn.Parameter]:
+    return [module.get_parameter(name) for name in names]
+
+
+def _bind(module: nn.Module, names: list[str], segments: list[Tensor]) -> None:
+    """Make the parameters views of consecutive numbers of the segments."""
+    parts = list(segments)
+    start = 0
+    for parameter in _parameters(module, names):
+        if start == len(parts[0]) and len(parts) > 1:
+            parts.pop(0)
+            start = 0
+        stop = start + parameter.numel()
+        shape = parameter.shape
+        parameter.data = parts[0][start:stop].view(shape)
+        start = stop

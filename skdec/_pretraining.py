@@ -1,0 +1,223 @@
+"""Pretraining: an autoencoder learns the embedding, layer by layer or end to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ._backend import random_stream, resolve_precision
+from ._batching import minibatches, steps_per_epoch
+from ._networks import Architecture, apply, weights_of
+from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error
+from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
+from ._threads import Workers
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """What the parameters of pretraining came to, with every "auto" resolved.
+
+    `layerwise_steps` and `steps` count mini-batches, the former for each layer.
+    """
+
+    layer_wise: bool
+    layerwise_steps: int
+    steps: int
+    reconstruction_loss: str
+    corruption: float
+    optimizer: OptimizerSettings
+    batch_size: int
+    precision: str
+    device: str
+    seed: int
+
+
+class Pretrained(NamedTuple):
+    """Weights by name and the mean loss of each epoch, layer-wise for each layer in turn."""
+
+    weights: dict[str, np.ndarray]
+    loss_curve: list[float]
+    layerwise_loss_curves: list[list[float]]
+
+
+def auto_steps(n_rows: int) -> int:
+    """Mini-batch steps of pretraining when none are given.
+
+    It is the number of steps that decides the accuracy, not that of epochs: it grows, but
+    slower than the data do.
+    """
+    return round(100 * n_rows ** (1 / 3))
+
+
+def pretrain(
+    X: np.ndarray,
+    weight: np.ndarray,
+    architecture: Architecture,
+    settings: PretrainingSettings,
+    n_workers: int,
+    verbose: int,
+) -> Pretrained:
+    """Train an autoencoder on rows `X`, float32 of shape (n_rows, n_features).
+
+    A function of plain values only, so that `memory` can recognise a call it has seen.
+    """
+    module = architecture.build(settings.seed).to(settings.device)
+    _check_pairs(module, settings)
+    with Workers(n_workers) as workers:
+        training = _Training(
+            torch.from_numpy(X).to(settings.device),
+            torch.from_numpy(weight).float().to(settings.device),
+            settings,
+            workers,
+            resolve_precision(settings.precision, torch.device(settings.device), module),
+            verbose,
+        )
+        curves = []
+        if settings.layer_wise:
+            curves = [_train_pair(k, module, training) for k in range(len(module.encoder))]
+        loss = training.reconstruction()
+        curve = training.run(module, loss, settings.steps, "pretraining")
+    return Pretrained(weights_of(module), curve, curves)
+
+
+def refit_decoder(
+    module: nn.Module,
+    X: Tensor,
+    Z: Tensor,
+    weight: Tensor,
+    settings: PretrainingSettings,
+    workers: Workers,
+) -> None:
+    """Train the decoder alone to map the fixed embedding `Z` back to `X`, in place.
+
+    Self-training without the reconstruction term moves the embedding away from the decoder.
+    """
+    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
+
+    def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return weight[rows] @ reconstruct(apply(decoder, Z[rows]), X[rows])
+
+    dtype = resolve_precision(settings.precision, X.device, module)
+    training = _Training(X, weight, settings, workers, dtype, verbose=0)
+    training.run(module.decoder, loss, -(-settings.steps // 4), "decoder")
+
+
+@dataclass
+class _Training:
+    """The rows, and how a module is trained on them; shared by all stages of pretraining."""
+
+    X: Tensor
+    weight: Tensor
+    settings: PretrainingSettings
+    workers: Workers
+    dtype: torch.dtype
+    verbose: int
+
+    def reconstruction(self) -> Loss:
+        """Weighted reconstruction loss of the whole autoencoder, without corruption."""
+        reconstruct = RECONSTRUCTION_LOSSES[self.settings.reconstruction_loss]
+
+        def loss(module: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+            x = self.X[rows]
+            decoded = apply(module.decoder, apply(module.encoder, x))
+            return self.weight[rows] @ reconstruct(decoded, x)
+
+        return loss
+
+    def run(self, module: nn.Module, loss: Loss, n_steps: int, name: str) -> list[float]:
+        """Minimise `loss` over `n_steps` mini-batches; the mean loss of each epoch."""
+        settings = self.settings
+        generator = random_stream(settings.seed, self.X.device)
+        n_rows, batch_size = len(self.X), min(settings.batch_size, len(self.X))
+        optimizer = ShardedOptimizer(
+            module,
+            settings.optimizer,
+            batch_size=batch_size,
+            workers=self.workers,
+            dtype=self.dtype,
+            seed=settings.seed,
+        )
+        epoch = steps_per_epoch(n_rows, batch_size)
+        curve, losses = [], []
+        report = _Report(name, -(-n_steps // epoch), self.verbose)
+        for step, batch in enumerate(minibatches(n_rows, batch_size, n_steps, generator)):
+            rate = settings.optimizer.learning_rate_at(step, n_steps)
+            losses.append(optimizer.step(loss, batch, rate))
+            if len(losses) == epoch or step == n_steps - 1:
+                curve.append(float(torch.stack(losses).mean()))
+                losses = []
+                report.epoch(len(curve), curve[-1])
+                _check_finite(curve[-1], settings.optimizer)
+        module.eval()
+        return curve
+
+
+def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
+    """Denoising autoencoder of layer `k` alone: what the layers before it give is its input.
+
+    Section 3.2 of the paper: dropout on the input and on the hidden layer, squared error.
+    """
+    settings = training.settings
+    before = module.encoder[:k].eval()
+    pair = nn.ModuleList([module.encoder[k], module.decoder[len(module.decoder) - 1 - k]])
+    first = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
+    reconstruct = first if k == 0 else mean_squared_error
+
+    def loss(pair: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            x = before(training.X[rows])
+        hidden = apply(pair[0], _corrupt(x, settings.corruption, generator))
+        decoded = apply(pair[1], _corrupt(hidden, settings.corruption, generator))
+        return training.weight[rows] @ reconstruct(decoded, x)
+
+    return training.run(pair, loss, settings.layerwise_steps, f"layer {k + 1}")
+
+
+def _corrupt(x: Tensor, corruption: float, generator: torch.Generator) -> Tensor:
+    """Dropout of a share `corruption` of the inputs, from a local generator."""
+    kept = torch.rand(x.shape, generator=generator, device=x.device) >= corruption
+    return x * kept / (1.0 - corruption)
+
+
+def _check_pairs(module: nn.Module, settings: PretrainingSettings) -> None:
+    """Refuse layer-wise pretraining of a network that has no mirrored pairs of layers."""
+    halves = (module.encoder, module.decoder)
+    if settings.layer_wise and not (
+        all(isinstance(half, nn.Sequential) for half in halves)
+        and len(module.encoder) == len(module.decoder)
+    ):
+        raise ValueError(
+            "pretraining='layer-wise' needs an 'autoencoder' whose encoder and decoder are "
+            "torch.nn.Sequential of the same length, each the mirror image of the other; got "
+            f"{type(module.encoder).__name__} and {type(module.decoder).__name__}. "
+            "Use pretraining='end-to-end'."
+        )
+
+
+def _check_finite(loss: float, optimizer: OptimizerSettings) -> None:
+    if not np.isfinite(loss):
+        raise ValueError(
+            f"Pretraining diverged: the reconstruction loss became {loss}. Lower "
+            f"'pretrain_learning_rate' (it is {optimizer.learning_rate}) or rescale the input."
+        )
+
+
+@dataclass
+class _Report:
+    """Prints about ten lines of progress of a stage when `verbose`."""
+
+    name: str
+    n_epochs: int
+    verbose: int
+
+    def epoch(self, epoch: int, loss: float) -> None:
+        every = max(1, self.n_epochs // 10)
+        if self.verbose and (epoch % every == 0 or epoch == self.n_epochs):
+            print(
+                f"[DECClustering] {self.name}: epoch {epoch}/{self.n_epochs}, loss {loss:.6f}",
+                flush=True,
+            )

@@ -1,0 +1,199 @@
+"""Self-training: encoder and centres follow a target that sharpens their own assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ._backend import random_stream, resolve_precision
+from ._batching import in_tiles, minibatches, steps_per_epoch
+from ._networks import apply
+from ._objectives import (
+    RECONSTRUCTION_LOSSES,
+    kl_divergence,
+    log_soft_assignment,
+    target_distribution,
+)
+from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
+from ._threads import Workers
+
+# Rows whose soft assignment is computed at once; one row alone is never asked for here.
+_TILE_ROWS = 512
+
+
+@dataclass(frozen=True)
+class SelfTrainingSettings:
+    """What the parameters of self-training came to, with every "auto" resolved.
+
+    `update_interval` counts mini-batch steps, `max_iter` rounds of so many steps.
+    """
+
+    alpha: float
+    target_distribution: str | Callable
+    clustering_weight: float
+    reconstruction_weight: float
+    reconstruction_loss: str
+    optimizer: OptimizerSettings
+    batch_size: int
+    update_interval: int
+    max_iter: int
+    tol: float
+    precision: str
+    seed: int
+
+
+@dataclass
+class SelfTrained:
+    """Where self-training ended.
+
+    The curves have an entry for each round. `problem` says in words why an earlier state was
+    kept, or is None.
+    """
+
+    centers: np.ndarray
+    kl_curve: list[float] = field(default_factory=list)
+    label_change_curve: list[float] = field(default_factory=list)
+    converged: bool = False
+    problem: str | None = None
+
+
+class _Model(nn.Module):
+    """What self-training trains: encoder, decoder or None, and the centres."""
+
+    draws_nothing = True
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module | None, centers: Tensor):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.centers = nn.Parameter(centers)
+
+
+def auto_update_interval(n_rows: int, batch_size: int) -> int:
+    """One epoch of mini-batch steps, but at least 30."""
+    return max(30, steps_per_epoch(n_rows, batch_size))
+
+
+def self_train(
+    autoencoder: nn.Module,
+    centers: np.ndarray,
+    X: Tensor,
+    weight: Tensor,
+    settings: SelfTrainingSettings,
+    workers: Workers,
+    verbose: int,
+) -> SelfTrained:
+    """Minimise KL(P || Q) plus the weighted reconstruction loss; `autoencoder` in place.
+
+    P is computed from all rows at the start of each round (Eq. 3) and held for the round.
+    Rounds end when fewer than `tol` of the labels changed in one, after `max_iter` of them,
+    or when a cluster died; then the state before that round is kept.
+    """
+    # Without the reconstruction term nothing reaches the decoder.
+    decoder = autoencoder.decoder if settings.reconstruction_weight > 0 else None
+    model = _Model(autoencoder.encoder, decoder, torch.from_numpy(centers).float().to(X.device))
+    batch_size = min(settings.batch_size, len(X))
+    optimizer = ShardedOptimizer(
+        model,
+        settings.optimizer,
+        batch_size=batch_size,
+        workers=workers,
+        dtype=resolve_precision(settings.precision, X.device, autoencoder),
+        seed=settings.seed,
+    )
+    generator = random_stream(settings.seed, X.device)
+    result = SelfTrained(centers)
+    log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
+    while len(result.kl_curve) < settings.max_iter and not result.converged:
+        P = _target(log_Q.exp(), weight, settings.target_distribution)
+        before = optimizer.weights.clone()
+        loss = _loss(X, P, weight, settings)
+        for batch in minibatches(len(X), batch_size, settings.update_interval, generator):
+            optimizer.step(loss, batch, settings.optimizer.learning_rate)
+
+        previous, log_Q = log_Q, _assign_all(optimizer.module, X, settings.alpha, workers)
+        result.problem = _degeneration(previous, log_Q)
+        if result.problem:
+            optimizer.weights.copy_(before)
+            break
+        change = (previous.argmax(dim=1) != log_Q.argmax(dim=1)).float()
+        result.kl_curve.append(_mean(kl_divergence(P, log_Q), weight))
+        result.label_change_curve.append(_mean(change, weight))
+        result.converged = result.label_change_curve[-1] < settings.tol
+        if verbose:
+            _report(result, settings)
+    autoencoder.eval()
+    result.centers = model.centers.detach().cpu().numpy().astype(np.float64)
+    return result
+
+
+def _assign_all(model: _Model, X: Tensor, alpha: float, workers: Workers) -> Tensor:
+    """Logarithm of Q of all rows, in the training precision."""
+    model.eval()
+    return in_tiles(
+        lambda x: log_soft_assignment(apply(model.encoder, x), model.centers, alpha),
+        X,
+        workers,
+        tile_rows=_TILE_ROWS,
+    )
+
+
+def _target(Q: Tensor, weight: Tensor, target: str | Callable) -> Tensor:
+    """P of all rows, by Eq. 3 or by the user's function, whose result is checked."""
+    if not callable(target):
+        return target_distribution(Q, weight)
+    P = torch.as_tensor(target(Q.clone(), weight.clone())).to(Q)
+    is_distribution = (
+        P.shape == Q.shape
+        and bool((P >= 0).all())
+        and bool(torch.isclose(P.sum(dim=1), Q.new_ones(()), atol=1e-3).all())
+    )
+    if not is_distribution:
+        raise ValueError(
+            "The 'target_distribution' parameter of DECClustering must return non-negative rows "
+            f"that sum to 1, of shape {tuple(Q.shape)}. Got an array of shape {tuple(P.shape)}."
+        )
+    return P
+
+
+def _loss(X: Tensor, P: Tensor, weight: Tensor, settings: SelfTrainingSettings) -> Loss:
+    """Weighted KL divergence and, if it has a weight, reconstruction loss of a batch."""
+    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
+
+    def loss(model: _Model, rows: Tensor, generator: torch.Generator) -> Tensor:
+        x = X[rows]
+        Z = apply(model.encoder, x)
+        log_Q = log_soft_assignment(Z, model.centers, settings.alpha)
+        value = settings.clustering_weight * kl_divergence(P[rows], log_Q)
+        if model.decoder is not None:
+            decoded = apply(model.decoder, Z)
+            value = value + settings.reconstruction_weight * reconstruct(decoded, x)
+        return weight[rows] @ value
+
+    return loss
+
+
+def _degeneration(before: Tensor, after: Tensor) -> str | None:
+    """What a round destroyed, given log Q before and after it, or None."""
+    if not bool(torch.isfinite(after).all()):
+        return "the weights became infinite or NaN; lower 'learning_rate'"
+    n_before, n_after = (len(log_Q.argmax(dim=1).unique()) for log_Q in (before, after))
+    if n_after < n_before:
+        return f"the number of non-empty clusters fell from {n_before} to {n_after}"
+    return None
+
+
+def _mean(values: Tensor, weight: Tensor) -> float:
+    return float((values @ weight) / weight.sum())
+
+
+def _report(result: SelfTrained, settings: SelfTrainingSettings) -> None:
+    print(
+        f"[DECClustering] self-training: round {len(result.kl_curve)}/{settings.max_iter}, "
+        f"KL {result.kl_curve[-1]:.6f}, {result.label_change_curve[-1]:.2%} of labels changed",
+        flush=True,
+    )

@@ -1,0 +1,78 @@
+"""Many threads, one answer: numerical work whose result does not depend on how many cores there are.
+
+A multi-threaded matrix product may add its terms in another order when the number of
+threads changes. The difference is one unit in the last place, and a thousand optimiser
+steps later it is another clustering. skdec therefore splits its work into pieces whose
+sizes depend on the data alone, computes each piece with single-threaded kernels, and lets
+as many threads as there are take pieces from the pile.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@functools.cache
+def _openmp() -> ThreadpoolController:
+    # OpenMP keeps its thread limit per calling thread, so limiting it here is invisible to
+    # every other thread. (A BLAS limit is global to the process; it is left alone.)
+    return ThreadpoolController().select(user_api="openmp")
+
+
+@contextmanager
+def single_threaded_kernels() -> Iterator[None]:
+    """Let kernels called by this thread use one core; the limit of other threads stays."""
+    with _openmp().limit(limits=1):
+        yield
+
+
+class Workers:
+    """`n_workers` threads (the caller's among them), each with single-threaded kernels.
+
+    A context manager: inside it, the calling thread's own kernels are single-threaded too.
+    """
+
+    def __init__(self, n_workers: int | None = None):
+        self.n_workers = n_workers or torch.get_num_threads()
+
+    def __enter__(self) -> Workers:
+        self._limit = single_threaded_kernels()
+        self._limit.__enter__()
+        self._pool = None
+        if self.n_workers > 1:
+            self._pool = ThreadPoolExecutor(
+                self.n_workers - 1, "skdec", initializer=lambda: _openmp().limit(limits=1)
+            )
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._limit.__exit__(*exception)
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """`[function(item) for item in items]`, the items shared out among the threads."""
+        results: list = [None] * len(items)
+        pile = itertools.count()
+
+        def take_from_pile() -> None:
+            while (position := next(pile)) < len(items):
+                results[position] = function(items[position])
+
+        helpers = min(self.n_workers, len(items)) - 1
+        futures = [self._pool.submit(take_from_pile) for _ in range(helpers)]
+        take_from_pile()
+        for future in futures:
+            future.result()
+        return results

@@ -1,0 +1,132 @@
+"""What is allowed: parameters, data limits, weights, centres; and no half-written state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+from ._networks import ACTIVATIONS
+from ._objectives import RECONSTRUCTION_LOSSES
+
+_COUNT = Interval(Integral, 1, None, closed="left")
+_COUNT_OR_NONE_AT_ALL = Interval(Integral, 0, None, closed="left")
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+_NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+_OPTIMIZERS = StrOptions({"adam", "sgd"})
+
+PARAMETER_CONSTRAINTS: dict = {
+    "n_clusters": [_COUNT],
+    "hidden_dims": [StrOptions({"auto"}), "array-like"],
+    "embedding_dim": [StrOptions({"auto"}), _COUNT],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "batch_norm": ["boolean"],
+    "weight_init": [StrOptions({"he"}), _POSITIVE],
+    "autoencoder": [callable, None],
+    "scaling": [StrOptions({"auto", "center", "norm", "range"}), None],
+    "pretraining": [StrOptions({"end-to-end", "layer-wise"})],
+    "pretrain_steps": [StrOptions({"auto"}), _COUNT],
+    "layerwise_steps": [StrOptions({"auto"}), _COUNT],
+    "reconstruction_loss": [StrOptions(set(RECONSTRUCTION_LOSSES))],
+    "corruption": [Interval(Real, 0, 1, closed="left")],
+    "pretrain_optimizer": [_OPTIMIZERS],
+    "pretrain_learning_rate": [_POSITIVE],
+    "pretrain_decay": [StrOptions({"cosine"}), _COUNT, None],
+    "init": [StrOptions({"auto", "k-means++", "random"}), callable, "array-like"],
+    "n_init": [_COUNT],
+    "alpha": [_POSITIVE],
+    "target_distribution": [StrOptions({"dec"}), callable],
+    "clustering_weight": [_POSITIVE],
+    "reconstruction_weight": [_NOT_NEGATIVE],
+    "optimizer": [_OPTIMIZERS],
+    "learning_rate": [_POSITIVE],
+    "momentum": [Interval(Real, 0, 1, closed="left")],
+    "batch_size": [_COUNT],
+    "update_interval": [StrOptions({"auto"}), _COUNT],
+    "max_iter": [_COUNT_OR_NONE_AT_ALL],
+    "tol": [_NOT_NEGATIVE],
+    "device": [str],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "memory": [str, HasMethods("cache"), None],
+    "verbose": ["verbose"],
+    "random_state": ["random_state"],
+}
+
+
+def check_hidden_dims(hidden_dims) -> tuple[int, ...]:
+    """`hidden_dims` as a tuple of positive ints, possibly empty (a linear autoencoder)."""
+    widths = tuple(hidden_dims)
+    if not all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in widths):
+        raise ValueError(
+            "The 'hidden_dims' parameter of DECClustering must be 'auto' or positive integers. "
+            f"Got {hidden_dims!r} instead."
+        )
+    return tuple(int(width) for width in widths)
+
+
+def check_data_limits(X: np.ndarray, n_clusters: int) -> None:
+    """Refuse fewer rows than clusters, in KMeans' words."""
+    if len(X) < n_clusters:
+        raise ValueError(f"n_samples={len(X)} should be >= n_clusters={n_clusters}.")
+
+
+def check_unit_interval(X: np.ndarray, scaling: str | None, reconstruction_loss: str) -> None:
+    """Refuse targets of binary cross-entropy outside [0, 1]."""
+    if reconstruction_loss != "bce" or scaling in ("auto", "range"):
+        return
+    if scaling is not None or X.min() < 0 or X.max() > 1:
+        raise ValueError(
+            "reconstruction_loss='bce' needs inputs in [0, 1]: use scaling='auto' or 'range', or "
+            f"scaling=None with such data. Got scaling={scaling!r} and data in "
+            f"[{X.min()}, {X.max()}]."
+        )
+
+
+def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
+    """Weights as a float64 array of shape (n_samples,), finite, >= 0 and not all zero."""
+    if sample_weight is None:
+        return np.ones(len(X))
+    weight = check_array(
+        sample_weight,
+        ensure_2d=False,
+        dtype=np.float64,
+        ensure_min_samples=0,
+        input_name="sample_weight",
+    )
+    if weight.ndim == 0:
+        weight = np.full(len(X), float(weight))
+    if weight.shape != (len(X),):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(len(X),)}!")
+    if (weight < 0).any():
+        raise ValueError(f"sample_weight must not be negative. Got {weight.min()}.")
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight
+
+
+def check_init_centers(init, n_clusters: int, n_features: int) -> np.ndarray:
+    """Initial centres in input space, float64 of shape (n_clusters, n_features)."""
+    centers = check_array(init, dtype=np.float64, input_name="init")
+    if centers.shape != (n_clusters, n_features):
+        raise ValueError(
+            f"The shape of the initial centers {centers.shape} does not match the number of "
+            f"clusters and features {(n_clusters, n_features)}."
+        )
+    return centers
+
+
+@contextmanager
+def unchanged_on_failure(estimator: BaseEstimator) -> Iterator[None]:
+    """Put all attributes of `estimator` back when the body fails or is interrupted."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
