@@ -108,8 +108,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         target_distribution="dec",
         clustering_weight=1.0,
         reconstruction_weight=0.0,
-        optimizer="adam",
-        learning_rate=0.001,
+        optimizer="sgd",
+        learning_rate=0.01,
         momentum=0.9,
         batch_size=256,
         update_interval="auto",
@@ -530,16 +530,17 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 f"Number of distinct clusters ({n_found}) found smaller than n_clusters "
                 f"({self.n_clusters}). Possibly due to duplicate points in X."
             )
-        if trained.problem:
+        if trained.setbacks:
             problems.append(
-                f"Self-training was stopped in round {len(trained.kl_curve) + 1} and the state "
-                f"before that round is kept: {trained.problem}."
+                f"{len(trained.setbacks)} round(s) of self-training were undone: "
+                f"{'; '.join(trained.setbacks)}. Each time the state before the round was "
+                f"restored and the learning rate divided by 10."
             )
-        elif self.max_iter and not trained.converged:
+        if self.max_iter and not trained.converged:
             problems.append(
-                f"Self-training did not converge in max_iter={self.max_iter} rounds: "
-                f"{trained.label_change_curve[-1]:.2%} of the labels changed in the last one, "
-                f"tol={self.tol}. Consider increasing max_iter or update_interval."
+                f"Self-training ended without converging, after {len(trained.kl_curve)} of "
+                f"max_iter={self.max_iter} rounds: label_change_curve_ did not fall below "
+                f"tol={self.tol}."
             )
         for problem in problems:
             warnings.warn(problem, ConvergenceWarning, stacklevel=3)

@@ -117,6 +117,12 @@ class ShardedOptimizer:
         """A replica of the module in the training precision, always up to date."""
         return self._replicas[0]
 
+    def restore(self, weights: Tensor) -> None:
+        """Go back to earlier `weights`, with no memory of the steps since (nor before)."""
+        self.weights.copy_(weights)
+        self._cast.copy_(self.weights[: len(self._cast)])
+        self._optimizers = [self._slice_optimizer(part) for part in self._slices]
+
     def step(self, loss: Loss, batch: Tensor, learning_rate: float) -> Tensor:
         """One step down the gradient of the batch's mean loss; the loss before the step."""
         for optimizer in self._optimizers:

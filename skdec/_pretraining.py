@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -162,14 +163,15 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
     Section 3.2 of the paper: dropout on the input and on the hidden layer, squared error.
     """
     settings = training.settings
-    before = module.encoder[:k].eval()
+    # A copy, in the training precision: these layers are only applied.
+    before = copy.deepcopy(module.encoder[:k]).to(training.dtype).eval()
     pair = nn.ModuleList([module.encoder[k], module.decoder[len(module.decoder) - 1 - k]])
     first = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
     reconstruct = first if k == 0 else mean_squared_error
 
     def loss(pair: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
-            x = before(training.X[rows])
+            x = apply(before, training.X[rows])
         hidden = apply(pair[0], _corrupt(x, settings.corruption, generator))
         decoded = apply(pair[1], _corrupt(hidden, settings.corruption, generator))
         return training.weight[rows] @ reconstruct(decoded, x)

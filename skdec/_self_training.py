@@ -21,6 +21,9 @@ from ._objectives import (
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
 from ._threads import Workers
 
+# A round is undone at most so many times; then self-training ends.
+_MOST_SETBACKS = 3
+
 # Rows whose soft assignment is computed at once; one row alone is never asked for here.
 _TILE_ROWS = 512
 
@@ -50,15 +53,15 @@ class SelfTrainingSettings:
 class SelfTrained:
     """Where self-training ended.
 
-    The curves have an entry for each round. `problem` says in words why an earlier state was
-    kept, or is None.
+    The curves have an entry for each round that was kept. `setbacks` says in words what made
+    each of the other rounds void.
     """
 
     centers: np.ndarray
     kl_curve: list[float] = field(default_factory=list)
     label_change_curve: list[float] = field(default_factory=list)
     converged: bool = False
-    problem: str | None = None
+    setbacks: list[str] = field(default_factory=list)
 
 
 class _Model(nn.Module):
@@ -90,8 +93,9 @@ def self_train(
     """Minimise KL(P || Q) plus the weighted reconstruction loss; `autoencoder` in place.
 
     P is computed from all rows at the start of each round (Eq. 3) and held for the round.
-    Rounds end when fewer than `tol` of the labels changed in one, after `max_iter` of them,
-    or when a cluster died; then the state before that round is kept.
+    Rounds end when fewer than `tol` of the labels changed in one, or after `max_iter` of them.
+    A round in which a cluster died is undone and tried again with a tenth of the learning
+    rate, a few times.
     """
     # Without the reconstruction term nothing reaches the decoder.
     decoder = autoencoder.decoder if settings.reconstruction_weight > 0 else None
@@ -107,20 +111,26 @@ def self_train(
     )
     generator = random_stream(settings.seed, X.device)
     result = SelfTrained(centers)
+    learning_rate = settings.optimizer.learning_rate
     log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
     while len(result.kl_curve) < settings.max_iter and not result.converged:
         P = _target(log_Q.exp(), weight, settings.target_distribution)
         before = optimizer.weights.clone()
         loss = _loss(X, P, weight, settings)
         for batch in minibatches(len(X), batch_size, settings.update_interval, generator):
-            optimizer.step(loss, batch, settings.optimizer.learning_rate)
+            optimizer.step(loss, batch, learning_rate)
 
-        previous, log_Q = log_Q, _assign_all(optimizer.module, X, settings.alpha, workers)
-        result.problem = _degeneration(previous, log_Q)
-        if result.problem:
-            optimizer.weights.copy_(before)
-            break
-        change = (previous.argmax(dim=1) != log_Q.argmax(dim=1)).float()
+        trained_log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
+        degeneration = _degeneration(log_Q, trained_log_Q)
+        if degeneration:
+            optimizer.restore(before)
+            result.setbacks.append(degeneration)
+            if len(result.setbacks) == _MOST_SETBACKS:
+                break
+            learning_rate /= 10.0
+            continue
+        change = (log_Q.argmax(dim=1) != trained_log_Q.argmax(dim=1)).float()
+        log_Q = trained_log_Q
         result.kl_curve.append(_mean(kl_divergence(P, log_Q), weight))
         result.label_change_curve.append(_mean(change, weight))
         result.converged = result.label_change_curve[-1] < settings.tol
@@ -180,7 +190,7 @@ def _loss(X: Tensor, P: Tensor, weight: Tensor, settings: SelfTrainingSettings) 
 def _degeneration(before: Tensor, after: Tensor) -> str | None:
     """What a round destroyed, given log Q before and after it, or None."""
     if not bool(torch.isfinite(after).all()):
-        return "the weights became infinite or NaN; lower 'learning_rate'"
+        return "the weights became infinite or NaN"
     n_before, n_after = (len(log_Q.argmax(dim=1).unique()) for log_Q in (before, after))
     if n_after < n_before:
         return f"the number of non-empty clusters fell from {n_before} to {n_after}"
