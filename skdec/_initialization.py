@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable
 
@@ -11,12 +10,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from ._threads import single_threaded_kernels
+from ._threads import scikit_learn_alone
 from ._validation import check_init_centers
-
-# KMeans limits the BLAS threads of the whole process while it runs and then puts back what it
-# found; two at once could put back each other's limit.
-_ONE_KMEANS_AT_A_TIME = threading.Lock()
 
 
 def initial_centers(
@@ -46,7 +41,7 @@ def initial_centers(
     n_found = min(n_clusters, len(Z))
     start = init if isinstance(init, str) else init[:n_found]
     kmeans = KMeans(n_found, init=start, n_init=n_init, random_state=seed)
-    with _ONE_KMEANS_AT_A_TIME, single_threaded_kernels(), warnings.catch_warnings():
+    with scikit_learn_alone(), warnings.catch_warnings():
         # Too few distinct points are reported by the estimator, for its final clusters.
         warnings.simplefilter("ignore", ConvergenceWarning)
         kmeans.fit(Z.astype(np.float64), sample_weight=weight)

@@ -1,4 +1,4 @@
-"""Many threads, one answer: numerical work whose result does not depend on how many cores there are.
+"""Many threads, one answer: results that do not depend on how many cores there are.
 
 A multi-threaded matrix product may add its terms in another order when the number of
 threads changes. The difference is one unit in the last place, and a thousand optimiser
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_SCIKIT_LEARN = threading.Lock()
 
 
 @functools.cache
@@ -34,6 +37,18 @@ def _openmp() -> ThreadpoolController:
 def single_threaded_kernels() -> Iterator[None]:
     """Let kernels called by this thread use one core; the limit of other threads stays."""
     with _openmp().limit(limits=1):
+        yield
+
+
+@contextmanager
+def scikit_learn_alone() -> Iterator[None]:
+    """Run a kernel of scikit-learn single-threaded, and no other of skdec's at the same time.
+
+    scikit-learn's k-means and neighbour searches limit the BLAS threads of the whole process
+    while they run, then put back what they found. Two at once could put back each other's limit
+    and leave it behind.
+    """
+    with _SCIKIT_LEARN, single_threaded_kernels():
         yield
 
 

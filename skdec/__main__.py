@@ -1,0 +1,259 @@
+"""Cluster a data set from the command line: python -m skdec [FILE --n-clusters K]."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.preprocessing import StandardScaler
+
+from . import DECClustering, __version__
+from ._picture import save_embedding_picture
+from .metrics import clustering_accuracy, relative_modularity
+
+_EPILOG = """\
+examples:
+  python -m skdec
+      cluster the handwritten digits that ship with scikit-learn
+  python -m skdec customers.csv --n-clusters 5 --standardize
+      cluster the rows of a table of numbers, its units made comparable
+  python -m skdec cells.npz --n-clusters 12 --labels cell_type
+      the same, and compare with known labels (never used for clustering)
+
+exit codes: 0 done, 1 interrupted, 2 wrong arguments or data
+"""
+
+
+class Data(NamedTuple):
+    """Rows, known labels or None, and what to call and how to draw them."""
+
+    X: np.ndarray
+    labels: np.ndarray | None
+    name: str
+    image_shape: tuple[int, int] | None = None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.file is not None and arguments.n_clusters is None:
+        parser.error("--n-clusters is needed with a FILE")
+    try:
+        data = _load(arguments)
+        _cluster(data, arguments)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="skdec",
+        description="Deep Embedded Clustering of the rows of FILE, beside KMeans; without FILE, "
+        "of handwritten digits. Writes the labels and a picture of the embedding.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE",
+        help=".csv (numbers, header or not), .npy, .npz (array X or the only one) or .parquet",
+    )  # fmt: skip
+    parser.add_argument("--n-clusters", type=int, metavar="K", help="number of clusters")
+    parser.add_argument(
+        "--labels", metavar="NAME",
+        help="column of .csv or .parquet, or array of .npz, with known labels: used only to "
+        "judge the result",
+    )  # fmt: skip
+    parser.add_argument(
+        "--standardize", action="store_true",
+        help="scale each column to unit variance first: for columns in different units",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="CSV", help="labels (default: NAME-labels.csv)"
+    )
+    parser.add_argument(
+        "--picture", type=Path, metavar="PNG", help="embedding (default: NAME-embedding.png)"
+    )
+    parser.add_argument("--no-picture", action="store_true", help="draw nothing")
+    parser.add_argument("--random-state", type=int, default=0, metavar="SEED", help="default: 0")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--version", action="version", version=f"skdec {__version__}")
+    return parser
+
+
+def _cluster(data: Data, arguments: argparse.Namespace) -> None:
+    """Fit KMeans and DECClustering, print how they compare, write labels and picture."""
+    X = StandardScaler().fit_transform(data.X) if arguments.standardize else data.X
+    n_clusters = arguments.n_clusters or len(np.unique(data.labels))
+    print(f"{data.name}: {X.shape[0]} rows, {X.shape[1]} features, {n_clusters} clusters")
+    model = DECClustering(
+        n_clusters,
+        device=arguments.device,
+        verbose=0 if arguments.quiet else 1,
+        random_state=arguments.random_state,
+    )
+    kmeans = KMeans(n_clusters, n_init=10, random_state=arguments.random_state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ConvergenceWarning)
+        warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+        results = {"DECClustering": _timed_labels(model, X), "KMeans": _timed_labels(kmeans, X)}
+    _print_comparison(X, data.labels, results)
+    sizes = np.bincount(model.labels_, minlength=n_clusters)
+    print("cluster sizes:", " ".join(map(str, sizes)))
+    _write(model, X, data, arguments)
+
+
+def _timed_labels(estimator, X: np.ndarray) -> tuple[np.ndarray, float]:
+    start = time.perf_counter()
+    labels = estimator.fit_predict(X)
+    return labels, time.perf_counter() - start
+
+
+def _print_comparison(X, known, results) -> None:
+    """A table with a line for each estimator; with known labels, how well they are met."""
+    measures = {"score": lambda labels: relative_modularity(X, labels)}
+    if known is not None:
+        measures = {
+            "accuracy": lambda labels: clustering_accuracy(known, labels),
+            "NMI": lambda labels: normalized_mutual_info_score(known, labels),
+            "ARI": lambda labels: adjusted_rand_score(known, labels),
+        } | measures
+    print(f"\n{'':15}" + "".join(f"{name:>10}" for name in [*measures, "seconds"]))
+    for name, (labels, seconds) in results.items():
+        values = "".join(f"{measure(labels):10.3f}" for measure in measures.values())
+        print(f"{name:15}{values}{seconds:10.1f}")
+    print("(score: relative modularity of the neighbour graph, needs no labels)\n")
+
+
+def _write(model: DECClustering, X: np.ndarray, data: Data, arguments) -> None:
+    output = arguments.output or Path(f"{data.name}-labels.csv")
+    confidence = model.predict_proba(X).max(axis=1)
+    with output.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", "soft_assignment"])
+        writer.writerows(zip(model.labels_, np.round(confidence, 6), strict=True))
+    print(f"labels: {output}")
+    if arguments.no_picture:
+        return
+    picture = arguments.picture or Path(f"{data.name}-embedding.png")
+    title = f"{data.name}: {len(X)} rows in {model.n_clusters} clusters"
+    try:
+        save_embedding_picture(model, X, picture, title, data.image_shape)
+        print(f"picture: {picture}")
+    except ImportError as error:
+        print(f"no picture: {error}")
+
+
+# --- Reading ---
+
+
+def _load(arguments: argparse.Namespace) -> Data:
+    path, labels = arguments.file, arguments.labels
+    if path is None:
+        digits = load_digits()
+        return Data(digits.data, digits.target, "digits", (8, 8))
+    readers = {".csv": _read_csv, ".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path}: FILE must end in one of {', '.join(readers)}")
+    X, known = readers[path.suffix.lower()](path, labels)
+    if not np.issubdtype(X.dtype, np.number) or X.ndim != 2:
+        raise ValueError(
+            f"{path}: expected a two-dimensional array of numbers, got dtype {X.dtype} and shape "
+            f"{X.shape}"
+        )
+    return Data(X, known, path.stem)
+
+
+def _read_csv(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+    with path.open(newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if not rows:
+        raise ValueError(f"{path} is empty")
+    names = [str(position) for position in range(len(rows[0]))]
+    if not all(map(_is_number, rows[0])):
+        names = [name.strip() for name in rows.pop(0)]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(names):
+            raise ValueError(f"{path}: row {number} has {len(row)} values, expected {len(names)}")
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    known = _pop_labels(columns, labels, path)
+    return np.column_stack(
+        [_numbers(column, name, path) for name, column in columns.items()]
+    ), known
+
+
+def _numbers(column: tuple[str, ...], name: str, path: Path) -> np.ndarray:
+    try:
+        return np.array(column, dtype=np.float64)
+    except ValueError as error:
+        wrong = next(value for value in column if not _is_number(value))
+        raise ValueError(
+            f"{path}: column {name!r} has the value {wrong!r}, which is not a number; remove or "
+            "encode the column, or name it with --labels"
+        ) from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_npy(path: Path, labels: str | None) -> tuple[np.ndarray, None]:
+    if labels is not None:
+        raise ValueError(f"{path}: --labels needs a .csv, .parquet or .npz file")
+    return np.load(path), None
+
+
+def _read_npz(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+    with np.load(path) as file:
+        arrays = dict(file)
+    known = _pop_labels(arrays, labels, path)
+    if "X" not in arrays and len(arrays) != 1:
+        raise ValueError(f"{path}: expected an array 'X' or a single array, got {sorted(arrays)}")
+    return arrays.get("X", next(iter(arrays.values()))), known
+
+
+def _read_parquet(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(f"{path}: pandas and pyarrow are needed to read .parquet") from error
+    frame = pd.read_parquet(path)
+    columns = {str(name): frame[name].to_numpy() for name in frame.columns}
+    known = _pop_labels(columns, labels, path)
+    for name, column in columns.items():
+        if not np.issubdtype(column.dtype, np.number):
+            raise ValueError(f"{path}: column {name!r} is of type {column.dtype}, not numbers")
+    return np.column_stack(list(columns.values())), known
+
+
+def _pop_labels(columns: dict, labels: str | None, path: Path) -> np.ndarray | None:
+    """Take the named column out, so that it is not clustered."""
+    if labels is None:
+        return None
+    if labels not in columns:
+        raise ValueError(f"{path}: --labels {labels!r} is none of {sorted(columns)}")
+    return np.asarray(columns.pop(labels))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
