@@ -597,7 +597,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def score(self, X, y=None, sample_weight=None):
         """How well the predicted clusters of `X` agree with its neighbourhoods; larger is better.
 
-        The modularity of ``predict(X)`` on the 15-nearest-neighbour graph of `X` itself,
+        The modularity of ``predict(X)`` on the nearest-neighbour graph of `X` itself,
         relative to its largest value for as many clusters
         (:func:`skdec.metrics.relative_modularity`). The graph does not depend on the embedding,
         so that scores of models with other embeddings and other `n_clusters` compare; the

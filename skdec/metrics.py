@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
@@ -67,7 +69,7 @@ def clustering_accuracy(labels_true, labels_pred) -> float:
     return float(matches[rows, columns].sum() / len(labels_true))
 
 
-def relative_modularity(X, labels, *, n_neighbors=15, sample_weight=None) -> float:
+def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) -> float:
     """Modularity of a partition of the k-nearest-neighbour graph, relative to its bound.
 
     The modularity [1]_ is the share of the graph's edges inside clusters minus the share
@@ -84,8 +86,9 @@ def relative_modularity(X, labels, *, n_neighbors=15, sample_weight=None) -> flo
         fixed choice of 10,000 is used.
     labels : array-like of shape (n_samples,)
         Cluster labels. Repeated rows count with the label of one of them.
-    n_neighbors : int, default=15
-        Number of neighbours of each row, fewer if there are not as many rows.
+    n_neighbors : "auto" or int, default="auto"
+        Number of neighbours of each row, fewer if there are not as many rows. "auto" is the
+        square root of the number of distinct rows, rounded up, but at most 15.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows; an edge weighs the product of its ends' weights. A row given
         twice is the same as its weight doubled.
@@ -126,6 +129,8 @@ def relative_modularity(X, labels, *, n_neighbors=15, sample_weight=None) -> flo
     n_clusters = labels.max() + 1
     if n_clusters == 1 or len(index) < 3:
         return 0.0
+    if n_neighbors == "auto":
+        n_neighbors = min(15, math.ceil(math.sqrt(len(index))))
     ends = _neighbor_pairs(X[index].astype(np.float64), n_neighbors)
     edges = weight[ends[0]] * weight[ends[1]]
     shares = coo_array((edges / edges.sum(), labels[ends]), shape=(n_clusters, n_clusters))

@@ -1,0 +1,31 @@
+"""A small estimator for tests of everything but the quality of the clustering."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.datasets import make_blobs
+
+from skdec import DECClustering
+
+
+def quick(n_clusters=3, **params) -> DECClustering:
+    """An estimator that fits in a fraction of a second and always converges."""
+    defaults = {
+        "hidden_dims": (16,),
+        "embedding_dim": 2,
+        "pretrain_steps": 30,
+        "layerwise_steps": 10,
+        "n_init": 2,
+        "update_interval": 5,
+        "max_iter": 3,
+        "tol": 1.1,
+        "random_state": 0,
+    }
+    return DECClustering(n_clusters, **{**defaults, **params})
+
+
+def blobs(n_samples=90, n_features=5, centers=3, random_state=0) -> tuple[np.ndarray, np.ndarray]:
+    """Well separated groups of equal size and their numbers."""
+    return make_blobs(
+        n_samples, n_features, centers=centers, cluster_std=0.5, random_state=random_state
+    )

@@ -1,0 +1,63 @@
+"""The package as a stranger meets it: README, continuous integration, versions, import."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+import skdec
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore", category=ConvergenceWarning)
+def test_python_of_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "readme"}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["search"].best_params_["n_clusters"] in (2, 3, 4)
+    assert names["prototypes"].shape == (3, 4)
+
+
+def test_continuous_integration_runs_the_test_command_of_the_readme():
+    command = next(block.strip() for block in blocks("bash") if "pytest" in block)
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_files_that_the_readme_names_exist():
+    for name in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / name).exists(), name
+
+
+def test_version_is_the_same_everywhere():
+    assert f"## {skdec.__version__} " in (ROOT / "CHANGELOG.md").read_text()
+    assert f"version: {skdec.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_dependency_is_pinned_for_continuous_integration():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["test"]
+    pinned = re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
+    assert {re.match(r"[\w-]+", line)[0] for line in needed} == set(pinned)
+
+
+def test_import_brings_in_nothing_optional():
+    code = "import sys, skdec; print(sorted({'matplotlib', 'polars'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_public_names_are_documented_with_all_their_parameters():
+    doc = skdec.DECClustering.__doc__
+    for name in skdec.DECClustering().get_params():
+        assert re.search(rf"^    {name} : ", doc, flags=re.MULTILINE), name
