@@ -9,12 +9,14 @@ as many threads as there are take pieces from the pile.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -33,11 +35,50 @@ def _openmp() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="openmp")
 
 
+@functools.cache
+def _mkl_limit() -> Callable[[int], int] | None:
+    # The MKL inside torch has a limit of its own, which torch.set_num_threads sets for the whole
+    # process and which outweighs that of OpenMP. threadpoolctl does not see a library that is
+    # linked into another; this is MKL's limit for the calling thread (0: as for the process).
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        return ctypes.CDLL(str(library)).MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        return None  # another system or a torch without MKL
+
+
+def _limit_mkl(n_threads: int) -> None:
+    if _mkl_limit() is not None:
+        _mkl_limit()(n_threads)
+
+
+def _limit_kernels():
+    """Limit the calling thread's kernels to one core; returns what puts OpenMP's limit back."""
+    # In its first call from a thread, torch gives it the limit of torch.set_num_threads. That
+    # has to come before the limit set here, or would undo it.
+    torch.get_num_threads()
+    _limit_mkl(1)
+    return _openmp().limit(limits=1)
+
+
+class _Depth(threading.local):
+    value = 0
+
+
+_depth = _Depth()
+
+
 @contextmanager
 def single_threaded_kernels() -> Iterator[None]:
     """Let kernels called by this thread use one core; the limit of other threads stays."""
-    with _openmp().limit(limits=1):
-        yield
+    _depth.value += 1
+    try:
+        with _limit_kernels():
+            yield
+    finally:
+        _depth.value -= 1
+        if not _depth.value:
+            _limit_mkl(0)
 
 
 @contextmanager
@@ -66,9 +107,7 @@ class Workers:
         self._limit.__enter__()
         self._pool = None
         if self.n_workers > 1:
-            self._pool = ThreadPoolExecutor(
-                self.n_workers - 1, "skdec", initializer=lambda: _openmp().limit(limits=1)
-            )
+            self._pool = ThreadPoolExecutor(self.n_workers - 1, "skdec", initializer=_limit_kernels)
         return self
 
     def __exit__(self, *exception) -> None:
