@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -78,9 +79,17 @@ def draws_nothing(module: nn.Module) -> bool:
     )
 
 
-def random_stream(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed for one purpose; other purposes of the same `seed` get independent ones."""
+    (state,) = np.random.SeedSequence((seed, *purpose.encode())).generate_state(1, np.uint64)
+    return int(state >> np.uint64(1))
+
+
+def random_stream(
+    seed: int, purpose: str = "", device: torch.device | str = "cpu"
+) -> torch.Generator:
     """A generator of its own; torch's global generators are never read nor written."""
-    return torch.Generator(device=device).manual_seed(seed)
+    return torch.Generator(device=device).manual_seed(derived_seed(seed, purpose))
 
 
 class LocalRandomness(TorchDispatchMode):
@@ -97,7 +106,7 @@ class LocalRandomness(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        if torch.Tag.nondeterministic_seeded not in func.tags:
+        if torch.Tag.nondeterministic_seeded not in func.tags or _drops_nothing(func, args, kwargs):
             return func(*args, **kwargs)
         if func is torch.ops.aten.native_dropout.default:
             return self._dropout(*args, **kwargs)
@@ -111,14 +120,23 @@ class LocalRandomness(TorchDispatchMode):
         return input * kept / max(1.0 - p, 1e-12), kept
 
 
+def _drops_nothing(func, args, kwargs) -> bool:
+    """Whether the operation is random only by its dropout, and that is 0."""
+    given = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
+    defaults = {a.name: a.default_value for a in func._schema.arguments}
+    return any({**defaults, **given}.get(name) == 0 for name in ("dropout", "dropout_p"))
+
+
 def _with_generator(func):
     """The overload of a random torch operation that takes a generator."""
     if any(argument.name == "generator" for argument in func._schema.arguments):
         return func
-    packet, overload = func.overloadpacket, func._overloadname
-    for name in ("generator", f"{overload}_generator"):
-        if name in packet.overloads():
-            return getattr(packet, name)
+    wanted = [argument.name for argument in func._schema.arguments]
+    for name in func.overloadpacket.overloads():
+        seeded = getattr(func.overloadpacket, name)
+        names = [argument.name for argument in seeded._schema.arguments]
+        if "generator" in names and [n for n in names if n != "generator"] == wanted:
+            return seeded
     raise NotImplementedError(
         f"The 'autoencoder' draws random numbers with {func}, which accepts no generator; skdec "
         "cannot make it reproducible. Use torch.rand, torch.randn, torch.nn.init or dropout."

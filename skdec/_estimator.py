@@ -24,7 +24,14 @@ from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import initial_centers
 from ._networks import Architecture, auto_embedding_dim, auto_hidden_dims, weights_of
 from ._optimization import OptimizerSettings
-from ._pretraining import Pretrained, PretrainingSettings, auto_steps, pretrain, refit_decoder
+from ._pretraining import (
+    Pretrained,
+    PretrainingSettings,
+    auto_steps,
+    check_finite,
+    pretrain,
+    refit_decoder,
+)
 from ._rows import Scaling, distinct_rows, fit_scaling
 from ._self_training import SelfTrainingSettings, auto_update_interval, self_train
 from ._threads import Workers
@@ -152,7 +159,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     n_init : int, default=20
         Restarts of k-means with a named `init`, the best of which is kept (published: 20).
     alpha : float, default=1.0
-        Degrees of freedom of Student's t kernel.
+        Degrees of freedom of Student's t kernel; in [1e-6, 1e6].
     target_distribution : "dec" or callable, default="dec"
         Target P of self-training: Eq. 3, or the user's ``target_distribution(Q,
         sample_weight)``, called with torch tensors of shapes (n_rows, n_clusters) and (n_rows,)
@@ -692,8 +699,10 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         )
 
     def _initial_centers(self, embedding, rows, x, plan, workers):
+        Z = embedding.embed_scaled(x, workers).cpu().numpy()
+        check_finite(Z, plan.pretraining.optimizer)
         return initial_centers(
-            embedding.embed_scaled(x, workers).cpu().numpy(),
+            Z,
             rows.weight,
             plan.init,
             self.n_clusters,

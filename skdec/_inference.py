@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ._batching import in_tiles, row_blocks
-from ._networks import apply
+from ._networks import forward
 from ._objectives import log_soft_assignment
 from ._rows import Scaling
 from ._threads import Workers
@@ -65,7 +65,7 @@ class Embedding(NamedTuple):
 
     def _apply(self, module: nn.Module, x: Tensor, workers: Workers) -> Tensor:
         tile_rows = _TILE_ROWS if x.device.type == "cpu" else _ACCELERATOR_TILE_ROWS
-        return in_tiles(lambda rows: apply(module, rows), x, workers, tile_rows)
+        return in_tiles(lambda rows: forward(module, rows), x, workers, tile_rows)
 
     def _tensor(self, rows: np.ndarray) -> Tensor:
         weight = next(self.autoencoder.parameters(), torch.empty(0))

@@ -89,7 +89,7 @@ class Architecture(NamedTuple):
 
     def build(self, seed: int) -> nn.Module:
         """A network on the CPU with weights drawn from `seed` alone."""
-        with LocalRandomness(random_stream(seed)):
+        with LocalRandomness(random_stream(seed, "weights")):
             if self.factory is not None:
                 module = self.factory(self.n_features, self.embedding_dim)
                 _check_protocol(module, self.n_features, self.embedding_dim)
@@ -119,7 +119,7 @@ def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
 def _check_protocol(module: nn.Module, n_features: int, embedding_dim: int) -> None:
     """Refuse a user's network that does not map rows to embeddings and back."""
     if not isinstance(module, nn.Module) or not all(
-        callable(getattr(module, part, None)) for part in ("encoder", "decoder")
+        isinstance(getattr(module, part, None), nn.Module) for part in ("encoder", "decoder")
     ):
         raise TypeError(
             "The 'autoencoder' parameter of DECClustering must be a class or function that, "
@@ -140,7 +140,7 @@ def _check_protocol(module: nn.Module, n_features: int, embedding_dim: int) -> N
             )
 
 
-def apply(module: nn.Module, x: Tensor) -> Tensor:
+def forward(module: nn.Module, x: Tensor) -> Tensor:
     """`module(x)` in the precision of the module's weights, returned in float32."""
     weight = next(module.parameters(), None)
     return module(x if weight is None else x.to(weight.dtype)).float()

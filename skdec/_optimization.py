@@ -31,7 +31,7 @@ _WORTH_A_THREAD = 2**23
 class OptimizerSettings:
     """Name, initial learning rate, momentum (SGD) and decay of the learning rate.
 
-    `decay` is "cosine" (to zero at the last step), a number of mini-batch steps after each of
+    `decay` is "cosine" (to zero after the last step), a number of mini-batch steps after each of
     which the learning rate is divided by ten, or None (constant).
     """
 
@@ -81,8 +81,8 @@ class ShardedOptimizer:
         device = next(module.parameters()).device
         self.settings = settings
         # Direct parameters last, so that all that is held in `dtype` is one leading segment.
-        direct = dict(module.named_parameters(recurse=False))
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        direct = {n: p for n, p in trained.items() if "." not in n}
         named = {n: p for n, p in trained.items() if n not in direct} | direct
         self._names = list(named)
         self.weights = torch.cat([p.detach().reshape(-1).float() for p in named.values()])
@@ -101,8 +101,9 @@ class ShardedOptimizer:
         for replica in self._replicas:
             replica.to(dtype)
             _bind(replica, self._names, [self._cast, self.weights[n_cast:]])
+        self._buffers = list(module.buffers())
         self._gradients = [torch.zeros_like(self.weights) for _ in self._replicas]
-        self._generators = [random_stream(seed + k, device) for k in range(n_shards)]
+        self._generators = [random_stream(seed, f"shard {k}", device) for k in range(n_shards)]
         self._local_randomness = not draws_nothing(module)
 
         n_slices = min(max(len(self.weights) // _SLICE_WEIGHTS, 1), _MOST_SLICES)
@@ -117,9 +118,14 @@ class ShardedOptimizer:
         """A replica of the module in the training precision, always up to date."""
         return self._replicas[0]
 
-    def restore(self, weights: Tensor) -> None:
-        """Go back to earlier `weights`, with no memory of the steps since (nor before)."""
-        self.weights.copy_(weights)
+    def state(self) -> list[Tensor]:
+        """A copy of the weights and of the module's buffers, for `restore`."""
+        return [self.weights.clone(), *(buffer.clone() for buffer in self._buffers)]
+
+    def restore(self, state: list[Tensor]) -> None:
+        """Go back to an earlier `state`, with no memory of the steps since (nor before)."""
+        for current, earlier in zip([self.weights, *self._buffers], state, strict=True):
+            current.copy_(earlier)
         self._cast.copy_(self.weights[: len(self._cast)])
         self._optimizers = [self._slice_optimizer(part) for part in self._slices]
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._backend import random_stream, resolve_precision
+from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import minibatches, steps_per_epoch
-from ._networks import Architecture, apply, weights_of
+from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
 from ._threads import Workers
@@ -100,11 +100,12 @@ def refit_decoder(
     reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
 
     def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return weight[rows] @ reconstruct(apply(decoder, Z[rows]), X[rows])
+        return weight[rows] @ reconstruct(forward(decoder, Z[rows]), X[rows])
 
-    dtype = resolve_precision(settings.precision, X.device, module)
-    training = _Training(X, weight, settings, workers, dtype, verbose=0)
-    training.run(module.decoder, loss, -(-settings.steps // 4), "decoder")
+    if any(parameter.requires_grad for parameter in module.decoder.parameters()):
+        dtype = resolve_precision(settings.precision, X.device, module)
+        training = _Training(X, weight, settings, workers, dtype, verbose=0)
+        training.run(module.decoder, loss, -(-settings.steps // 4), "decoder")
 
 
 @dataclass
@@ -124,7 +125,7 @@ class _Training:
 
         def loss(module: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
             x = self.X[rows]
-            decoded = apply(module.decoder, apply(module.encoder, x))
+            decoded = forward(module.decoder, forward(module.encoder, x))
             return self.weight[rows] @ reconstruct(decoded, x)
 
         return loss
@@ -132,7 +133,8 @@ class _Training:
     def run(self, module: nn.Module, loss: Loss, n_steps: int, name: str) -> list[float]:
         """Minimise `loss` over `n_steps` mini-batches; the mean loss of each epoch."""
         settings = self.settings
-        generator = random_stream(settings.seed, self.X.device)
+        seed = derived_seed(settings.seed, name)
+        generator = random_stream(seed, "batches", self.X.device)
         n_rows, batch_size = len(self.X), min(settings.batch_size, len(self.X))
         optimizer = ShardedOptimizer(
             module,
@@ -140,7 +142,7 @@ class _Training:
             batch_size=batch_size,
             workers=self.workers,
             dtype=self.dtype,
-            seed=settings.seed,
+            seed=seed,
         )
         epoch = steps_per_epoch(n_rows, batch_size)
         curve, losses = [], []
@@ -152,7 +154,7 @@ class _Training:
                 curve.append(float(torch.stack(losses).mean()))
                 losses = []
                 report.epoch(len(curve), curve[-1])
-                _check_finite(curve[-1], settings.optimizer)
+                check_finite(curve[-1:], settings.optimizer)
         module.eval()
         return curve
 
@@ -171,9 +173,9 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
 
     def loss(pair: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
-            x = apply(before, training.X[rows])
-        hidden = apply(pair[0], _corrupt(x, settings.corruption, generator))
-        decoded = apply(pair[1], _corrupt(hidden, settings.corruption, generator))
+            x = forward(before, training.X[rows])
+        hidden = forward(pair[0], _corrupt(x, settings.corruption, generator))
+        decoded = forward(pair[1], _corrupt(hidden, settings.corruption, generator))
         return training.weight[rows] @ reconstruct(decoded, x)
 
     return training.run(pair, loss, settings.layerwise_steps, f"layer {k + 1}")
@@ -200,10 +202,11 @@ def _check_pairs(module: nn.Module, settings: PretrainingSettings) -> None:
         )
 
 
-def _check_finite(loss: float, optimizer: OptimizerSettings) -> None:
-    if not np.isfinite(loss):
+def check_finite(values: list[float] | np.ndarray, optimizer: OptimizerSettings) -> None:
+    """Refuse losses or embeddings that show that pretraining has diverged."""
+    if not np.isfinite(values).all():
         raise ValueError(
-            f"Pretraining diverged: the reconstruction loss became {loss}. Lower "
+            "Pretraining diverged: the loss or the embedding is no longer finite. Lower "
             f"'pretrain_learning_rate' (it is {optimizer.learning_rate}) or rescale the input."
         )
 

@@ -34,8 +34,9 @@ def distinct_rows(X: np.ndarray, sample_weight: np.ndarray) -> Rows:
     weight of two from a row given twice, nor one order of the rows from another.
     """
     kept = np.flatnonzero(sample_weight > 0)
-    # Only proportions matter; in units of the largest, sums neither overflow nor vanish.
-    sample_weight = sample_weight / sample_weight.max()
+    # Only proportions matter; in units of about the largest, sums neither overflow nor vanish.
+    # A power of two, because dividing by it is exact.
+    sample_weight = np.ldexp(sample_weight, -np.frexp(sample_weight.max())[1])
     hashes = _hash_rows(X)[kept]
     # Weights take part in the order so that their sum does not depend on the rows' order.
     order = kept[np.lexsort((sample_weight[kept], hashes))]
@@ -87,7 +88,8 @@ class Scaling(NamedTuple):
 
     def apply(self, X: np.ndarray) -> np.ndarray:
         """`X` on the network's scale, float32."""
-        scaled = (as_float64(X) - self.offset) / self.scale
+        with np.errstate(over="ignore"):
+            scaled = (as_float64(X) - self.offset) / self.scale
         return np.clip(scaled, -_FARTHEST, _FARTHEST).astype(np.float32)
 
     def apply_to_rows(self, rows: Rows) -> np.ndarray:
@@ -108,20 +110,21 @@ def fit_scaling(rows: Rows, scaling: str | None) -> Scaling:
     "center": mean 0 for each feature and ||x||^2 / n_features = 1 on average; "norm": the
     latter without centring, as published; "range": all values in [0, 1]; None: as they are.
     """
-    n_features = rows.X.shape[1]
-    nothing = np.zeros(n_features)
+    nothing = np.zeros(rows.X.shape[1])
     if scaling is None:
         return Scaling(nothing, 1.0)
+    lowest = np.min([block.min(axis=0) for _, block in rows.blocks()], axis=0)
+    highest = np.max([block.max(axis=0) for _, block in rows.blocks()], axis=0)
     if scaling == "range":
-        lowest = min(block.min() for _, block in rows.blocks())
-        highest = max(block.max() for _, block in rows.blocks())
-        return Scaling(np.full(n_features, lowest), float(highest - lowest) or 1.0)
+        return Scaling(nothing + lowest.min(), float(highest.max() - lowest.min()) or 1.0)
     # Squares of 1e200 overflow and those of 1e-200 vanish: in units of the largest, neither.
-    unit = max(np.abs(block).max() for _, block in rows.blocks()) or 1.0
+    unit = max(np.abs(lowest).max(), np.abs(highest).max()) or 1.0
     share = rows.weight / rows.weight.sum()
     offset = nothing
     if scaling == "center":
-        offset = sum(_weighted_sum(share[at], block / unit) for at, block in rows.blocks()) * unit
+        mean = sum(_weighted_sum(share[at], block / unit) for at, block in rows.blocks()) * unit
+        # Rounding must not move the mean of a constant feature away from its value.
+        offset = np.clip(mean, lowest, highest)
     deviations = (
         _weighted_sum(share[at], np.square((block - offset) / unit)).mean()
         for at, block in rows.blocks()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ._backend import random_stream, resolve_precision
 from ._batching import in_tiles, minibatches, steps_per_epoch
-from ._networks import apply
+from ._networks import forward
 from ._objectives import (
     RECONSTRUCTION_LOSSES,
     kl_divergence,
@@ -24,7 +24,7 @@ from ._threads import Workers
 # A round is undone at most so many times; then self-training ends.
 _MOST_SETBACKS = 3
 
-# Rows whose soft assignment is computed at once; one row alone is never asked for here.
+# Rows whose soft assignment is computed at once.
 _TILE_ROWS = 512
 
 
@@ -109,13 +109,13 @@ def self_train(
         dtype=resolve_precision(settings.precision, X.device, autoencoder),
         seed=settings.seed,
     )
-    generator = random_stream(settings.seed, X.device)
+    generator = random_stream(settings.seed, "batches", X.device)
     result = SelfTrained(centers)
     learning_rate = settings.optimizer.learning_rate
     log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
     while len(result.kl_curve) < settings.max_iter and not result.converged:
         P = _target(log_Q.exp(), weight, settings.target_distribution)
-        before = optimizer.weights.clone()
+        before = optimizer.state()
         loss = _loss(X, P, weight, settings)
         for batch in minibatches(len(X), batch_size, settings.update_interval, generator):
             optimizer.step(loss, batch, learning_rate)
@@ -145,7 +145,7 @@ def _assign_all(model: _Model, X: Tensor, alpha: float, workers: Workers) -> Ten
     """Logarithm of Q of all rows, in the training precision."""
     model.eval()
     return in_tiles(
-        lambda x: log_soft_assignment(apply(model.encoder, x), model.centers, alpha),
+        lambda x: log_soft_assignment(forward(model.encoder, x), model.centers, alpha),
         X,
         workers,
         tile_rows=_TILE_ROWS,
@@ -176,11 +176,11 @@ def _loss(X: Tensor, P: Tensor, weight: Tensor, settings: SelfTrainingSettings) 
 
     def loss(model: _Model, rows: Tensor, generator: torch.Generator) -> Tensor:
         x = X[rows]
-        Z = apply(model.encoder, x)
+        Z = forward(model.encoder, x)
         log_Q = log_soft_assignment(Z, model.centers, settings.alpha)
         value = settings.clustering_weight * kl_divergence(P[rows], log_Q)
         if model.decoder is not None:
-            decoded = apply(model.decoder, Z)
+            decoded = forward(model.decoder, Z)
             value = value + settings.reconstruction_weight * reconstruct(decoded, x)
         return weight[rows] @ value
 

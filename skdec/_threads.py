@@ -101,11 +101,11 @@ class Workers:
 
     def __init__(self, n_workers: int | None = None):
         self.n_workers = n_workers or torch.get_num_threads()
+        self._pool = None
 
     def __enter__(self) -> Workers:
         self._limit = single_threaded_kernels()
         self._limit.__enter__()
-        self._pool = None
         if self.n_workers > 1:
             self._pool = ThreadPoolExecutor(self.n_workers - 1, "skdec", initializer=_limit_kernels)
         return self
@@ -113,6 +113,7 @@ class Workers:
     def __exit__(self, *exception) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+            self._pool = None
         self._limit.__exit__(*exception)
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -124,7 +125,7 @@ class Workers:
             while (position := next(pile)) < len(items):
                 results[position] = function(items[position])
 
-        helpers = min(self.n_workers, len(items)) - 1
+        helpers = min(self.n_workers, len(items)) - 1 if self._pool is not None else 0
         futures = [self._pool.submit(take_from_pile) for _ in range(helpers)]
         take_from_pile()
         for future in futures:

@@ -39,7 +39,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "pretrain_decay": [StrOptions({"cosine"}), _COUNT, None],
     "init": [StrOptions({"auto", "k-means++", "random"}), callable, "array-like"],
     "n_init": [_COUNT],
-    "alpha": [_POSITIVE],
+    "alpha": [Interval(Real, 1e-6, 1e6, closed="both")],
     "target_distribution": [StrOptions({"dec"}), callable],
     "clustering_weight": [_POSITIVE],
     "reconstruction_weight": [_NOT_NEGATIVE],

@@ -201,6 +201,7 @@ def test_bad_weights_are_refused_in_words(weight, words):
         ("init", "ward"),
         ("n_init", 0),
         ("alpha", 0.0),
+        ("alpha", 1e7),
         ("target_distribution", "sharp"),
         ("clustering_weight", 0.0),
         ("reconstruction_weight", -0.1),
@@ -266,6 +267,12 @@ def test_diverging_self_training_keeps_a_finite_state_and_says_so():
     assert "ended without converging, after 0 of max_iter=3 rounds" in words[1]
     assert np.isfinite(model.predict_proba(X)).all()
     assert len(np.unique(model.labels_)) == 3
+
+
+def test_divergence_in_the_last_step_of_pretraining_is_an_error_too():
+    diverging = {"pretrain_optimizer": "sgd", "pretrain_learning_rate": 1e38, "pretrain_steps": 1}
+    with pytest.raises(ValueError, match="Lower 'pretrain_learning_rate'"):
+        quick(**diverging).fit(X)
 
 
 def test_diverging_pretraining_is_an_error_that_names_the_parameter():

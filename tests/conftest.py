@@ -1,0 +1,14 @@
+import pytest
+from hypothesis import settings
+
+from skdec._threads import Workers
+
+settings.register_profile("skdec", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("skdec")
+
+
+@pytest.fixture
+def workers():
+    """The calling thread alone."""
+    with Workers(1) as workers:
+        yield workers

@@ -1,0 +1,112 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from skdec._batching import as_float64, in_tiles, minibatches, row_blocks, steps_per_epoch
+from skdec._threads import Workers
+
+counts = st.integers(1, 60)
+
+
+def stream(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "expected"), [(10, 5, 2), (11, 5, 3), (1, 5, 1), (5, 5, 1)]
+)
+def test_steps_per_epoch_count_the_last_batch(n_rows, batch_size, expected):
+    assert steps_per_epoch(n_rows, batch_size) == expected
+
+
+@given(counts, counts, st.integers(1, 3))
+def test_every_row_is_in_exactly_one_batch_of_each_epoch(n_rows, batch_size, n_epochs):
+    per_epoch = steps_per_epoch(n_rows, batch_size)
+    batches = list(minibatches(n_rows, batch_size, n_epochs * per_epoch, stream(0)))
+    for epoch in range(n_epochs):
+        rows = torch.cat(batches[epoch * per_epoch : (epoch + 1) * per_epoch])
+        assert sorted(rows.tolist()) == list(range(n_rows))
+
+
+@given(counts, counts)
+def test_sizes_of_batches_differ_by_one_at_most_and_keep_the_limit(n_rows, batch_size):
+    sizes = {len(batch) for batch in minibatches(n_rows, batch_size, 70, stream(0))}
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch_size
+
+
+@given(counts, counts, st.integers(0, 70))
+def test_there_are_exactly_as_many_batches_as_steps(n_rows, batch_size, n_steps):
+    assert len(list(minibatches(n_rows, batch_size, n_steps, stream(0)))) == n_steps
+
+
+def test_batches_depend_on_the_generator_and_differ_between_epochs():
+    first, again, other = (
+        torch.stack(list(minibatches(40, 20, 4, stream(seed)))) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first[:2], first[2:])
+
+
+def test_batches_leave_the_global_generator_alone():
+    before = torch.get_rng_state()
+    list(minibatches(40, 20, 4, stream(0)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("n_rows", [1, 7, 8, 9, 24, 29])
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_tiles_give_what_the_function_gives(n_rows, n_workers):
+    X = torch.randn(n_rows, 3, generator=stream(0))
+    with Workers(n_workers) as workers:
+        result = in_tiles(lambda x: x.cumsum(dim=1), X, workers, tile_rows=8)
+    assert torch.equal(result, X.cumsum(dim=1))
+
+
+def test_the_function_only_sees_tiles_of_one_size(workers):
+    sizes = []
+    X = torch.ones(19, 3)
+    in_tiles(lambda x: sizes.append(len(x)) or x, X, workers, tile_rows=8)
+    assert sizes == [8, 8, 8]
+
+
+def test_a_row_gives_the_same_bits_alone_and_in_company(workers):
+    X = torch.randn(45, 37, generator=stream(0))
+    weights = torch.randn(37, 53, generator=stream(1))
+    layers = nn.Sequential(nn.Linear(37, 53), nn.ReLU(), nn.Linear(53, 5))
+    with torch.no_grad():
+        layers[0].weight.copy_(weights.T)
+
+    together = in_tiles(layers, X, workers, tile_rows=16)
+    for row in range(len(X)):
+        assert torch.equal(in_tiles(layers, X[row : row + 1], workers, 16)[0], together[row])
+    assert torch.equal(in_tiles(layers, X.flip(0), workers, 16).flip(0), together)
+
+
+def test_tiles_record_no_gradient(workers):
+    assert not in_tiles(nn.Linear(3, 2), torch.ones(5, 3), workers, tile_rows=4).requires_grad
+
+
+@given(st.integers(0, 30), st.sampled_from([2**20, 2**21, 2**22, 2**23]))
+def test_row_blocks_cover_all_rows_once(n_rows, n_columns):
+    blocks = list(row_blocks(n_rows, n_columns))
+    rows = list(itertools.chain.from_iterable(range(n_rows)[block] for block in blocks))
+    assert rows == list(range(n_rows))
+    sizes = [block.stop - block.start for block in blocks]
+    assert all(size == 1 or size * n_columns * 8 <= 2**25 for size in sizes)
+    assert all(size == max(1, 2**22 // n_columns) for size in sizes[:-1])
+
+
+def test_as_float64_copies_only_what_is_not_float64_in_c_order():
+    X = np.arange(6.0).reshape(2, 3)
+    assert as_float64(X) is X
+    for other in (X.astype(np.float32), np.asfortranarray(X), X[:, ::-1], X.astype(int)):
+        converted = as_float64(other)
+        assert converted.dtype == np.float64 and converted.flags.c_contiguous
+        np.testing.assert_array_equal(converted, other)

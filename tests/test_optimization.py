@@ -1,0 +1,309 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from skdec import _optimization
+from skdec._optimization import OptimizerSettings, ShardedOptimizer
+
+N_ROWS, N_FEATURES = 600, 6
+
+
+def stream(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def rows(seed=0):
+    return torch.randn(N_ROWS, N_FEATURES, generator=stream(seed))
+
+
+def with_drawn_weights(module, seed=1):
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=stream(seed)) / 3.0)
+            seed += 1
+    return module
+
+
+def network():
+    return with_drawn_weights(
+        nn.Sequential(nn.Linear(N_FEATURES, 5), nn.Tanh(), nn.Linear(5, N_FEATURES))
+    )
+
+
+class WithCenters(nn.Module):
+    """A network with parameters of its own besides those of its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.centers = nn.Parameter(torch.empty(3, 4))
+        self.layer = nn.Linear(N_FEATURES, 4)
+
+
+def optimize(module, workers, settings, batch_size=N_ROWS, dtype=torch.float32):
+    return ShardedOptimizer(
+        module, settings, batch_size=batch_size, workers=workers, dtype=dtype, seed=0
+    )
+
+
+def sgd(momentum=0.0):
+    return OptimizerSettings("sgd", 0.1, momentum)
+
+
+def squared_error(X):
+    def loss(module, rows, generator):
+        return (module(X[rows]) - X[rows]).square().sum(dim=1).sum()
+
+    return loss
+
+
+def flat(module):
+    return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+
+
+# --- Learning rates ---
+
+
+def test_cosine_decay_by_hand():
+    settings = OptimizerSettings("adam", 0.8, 0.9, "cosine")
+    rates = [settings.learning_rate_at(step, 8) for step in (0, 2, 4, 6, 8)]
+    half = math.sqrt(0.5)
+    assert rates == pytest.approx([0.8, 0.4 * (1 + half), 0.4, 0.4 * (1 - half), 0.0])
+
+
+def test_decay_by_ten_happens_after_every_so_many_steps():
+    settings = OptimizerSettings("sgd", 0.5, 0.9, 3)
+    rates = [settings.learning_rate_at(step, 100) for step in range(7)]
+    assert rates == pytest.approx([0.5, 0.5, 0.5, 0.05, 0.05, 0.05, 0.005])
+
+
+def test_without_decay_the_learning_rate_is_constant():
+    settings = OptimizerSettings("sgd", 0.5, 0.9, None)
+    assert [settings.learning_rate_at(step, 10) for step in (0, 5, 9)] == [0.5, 0.5, 0.5]
+
+
+# --- Steps ---
+
+
+@pytest.mark.parametrize(("batch_size", "n_shards"), [(4, 1), (127, 1), (300, 2), (600, 4)])
+def test_a_step_of_sgd_goes_down_the_gradient_of_the_mean_loss(workers, batch_size, n_shards):
+    X, module = rows(), network()
+    plain = copy.deepcopy(module)
+    batch = torch.randperm(N_ROWS, generator=stream(2))[:batch_size]
+    value = squared_error(X)(plain, batch, None) / batch_size
+    gradients = torch.autograd.grad(value, list(plain.parameters()))
+
+    optimizer = optimize(module, workers, sgd(), batch_size)
+    assert len(optimizer._replicas) == n_shards
+    returned = optimizer.step(squared_error(X), batch, 0.1)
+
+    torch.testing.assert_close(returned, value.detach())
+    for parameter, before, gradient in zip(
+        module.parameters(), plain.parameters(), gradients, strict=True
+    ):
+        torch.testing.assert_close(parameter, before - 0.1 * gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_of_fewer_rows_than_shards_is_one_batch_all_the_same(workers):
+    X, module = rows(), network()
+    plain = copy.deepcopy(module)
+    optimizer = optimize(module, workers, sgd())
+    optimizer.step(squared_error(X), torch.arange(N_ROWS), 0.0)
+    optimizer.step(squared_error(X), torch.arange(3), 0.1)
+    value = squared_error(X)(plain, torch.arange(3), None) / 3
+    gradients = torch.autograd.grad(value, list(plain.parameters()))
+    expected = flat(plain) - 0.1 * torch.cat([g.reshape(-1) for g in gradients])
+    torch.testing.assert_close(flat(module), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reference"),
+    [
+        (
+            OptimizerSettings("adam", 0.05, 0.9),
+            lambda weights: torch.optim.Adam(weights, lr=0.05),
+        ),
+        (
+            OptimizerSettings("sgd", 0.05, 0.8),
+            lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.8),
+        ),
+    ],
+)
+def test_many_steps_are_those_of_the_torch_optimizer(monkeypatch, workers, settings, reference):
+    # Several slices of weights although there are few of them.
+    monkeypatch.setattr(_optimization, "_SLICE_WEIGHTS", 10)
+    X, module = rows(), network()
+    plain = copy.deepcopy(module)
+    optimizer, plain_optimizer = optimize(module, workers, settings), reference(plain.parameters())
+    assert len(optimizer._slices) > 1
+    for step in range(15):
+        batch = torch.randperm(N_ROWS, generator=stream(step))
+        plain_optimizer.zero_grad()
+        (squared_error(X)(plain, batch, None) / N_ROWS).backward()
+        plain_optimizer.step()
+        optimizer.step(squared_error(X), batch, 0.05)
+    torch.testing.assert_close(flat(module), flat(plain), rtol=1e-4, atol=1e-5)
+
+
+def test_the_learning_rate_of_a_step_is_the_one_it_is_given(workers):
+    X, module = rows(), network()
+    before = flat(module)
+    optimizer = optimize(module, workers, OptimizerSettings("adam", 123.0, 0.9))
+    optimizer.step(squared_error(X), torch.arange(N_ROWS), 0.0)
+    assert torch.equal(flat(module), before)
+    optimizer.step(squared_error(X), torch.arange(N_ROWS), 0.001)
+    moved = (flat(module) - before).abs().max()
+    assert 0 < moved < 0.01
+
+
+def test_parameters_without_gradient_do_not_move(workers):
+    X, module = rows(), network()
+    before = copy.deepcopy(module)
+    module[0].weight.requires_grad_(False)
+    optimizer = optimize(module, workers, sgd())
+    optimizer.step(squared_error(X), torch.arange(N_ROWS), 0.1)
+    assert torch.equal(module[0].weight, before[0].weight)
+    assert not torch.equal(module[2].weight, before[2].weight)
+
+
+def test_frozen_direct_parameters_do_not_move(workers):
+    module = with_drawn_weights(WithCenters())
+    module.centers.requires_grad_(False)
+    before = copy.deepcopy(module)
+    optimizer = optimize(module, workers, sgd())
+    X = rows()
+    optimizer.step(lambda m, r, _: m.layer(X[r]).square().sum(), torch.arange(N_ROWS), 0.1)
+    assert torch.equal(module.centers, before.centers)
+    assert not torch.equal(module.layer.weight, before.layer.weight)
+
+
+def test_parameters_that_the_loss_does_not_use_do_not_move(workers):
+    module = with_drawn_weights(WithCenters())
+    before = copy.deepcopy(module)
+    optimizer = optimize(module, workers, sgd())
+    optimizer.step(lambda m, r, _: m.centers.square().sum() * len(r), torch.arange(N_ROWS), 0.1)
+    assert torch.equal(module.layer.weight, before.layer.weight)
+    torch.testing.assert_close(module.centers, 0.8 * before.centers)
+
+
+# --- Where the weights are ---
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_given_module_holds_the_trained_weights_in_float32(workers, dtype):
+    X, module = rows(), network()
+    before = flat(module)
+    optimizer = optimize(module, workers, sgd(0.9), dtype=dtype)
+    for _ in range(5):
+        optimizer.step(
+            lambda m, r, _: (m(X[r].to(dtype)).float() - X[r]).square().sum(),
+            torch.arange(N_ROWS),
+            0.01,
+        )
+    assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
+    assert torch.equal(flat(module), optimizer.weights)
+    assert not torch.equal(flat(module), before)
+    # Every replica has them, rounded to the training precision.
+    for replica in optimizer._replicas:
+        assert torch.equal(flat(replica), flat(module).to(dtype))
+
+
+def test_direct_parameters_stay_in_float32_while_layers_are_cast(workers):
+    module = with_drawn_weights(WithCenters())
+    before = copy.deepcopy(module)
+    optimizer = optimize(module, workers, sgd(), dtype=torch.bfloat16)
+    for replica in optimizer._replicas:
+        assert replica.layer.weight.dtype == torch.bfloat16
+        assert torch.equal(replica.layer.weight, before.layer.weight.bfloat16())
+        assert replica.centers.dtype == torch.float32
+        assert torch.equal(replica.centers, before.centers)
+
+    # A step far below the precision of bfloat16.
+    optimizer.step(lambda m, r, _: m.centers.sum() * len(r), torch.arange(N_ROWS), 2.0**-20)
+    for holder in (module, *optimizer._replicas):
+        torch.testing.assert_close(holder.centers, before.centers - 2.0**-20, rtol=0, atol=1e-7)
+        assert not torch.equal(holder.centers, before.centers)
+
+
+def test_steps_too_small_for_bfloat16_add_up(workers):
+    module = with_drawn_weights(WithCenters())
+    before = copy.deepcopy(module)
+    optimizer = optimize(module, workers, sgd(), dtype=torch.bfloat16)
+    for _ in range(8):
+        optimizer.step(lambda m, r, _: m.layer.bias.float().sum() * len(r), torch.arange(8), 1e-3)
+    torch.testing.assert_close(module.layer.bias, before.layer.bias - 8e-3, rtol=0, atol=1e-6)
+
+
+# --- Going back ---
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_restore_puts_weights_back_and_forgets_momentum(workers, name, dtype):
+    X, module = rows(), network()
+    settings = OptimizerSettings(name, 0.01, 0.9)
+    optimizer = optimize(module, workers, settings, dtype=dtype)
+
+    def loss(module, rows, generator):
+        return (module(X[rows].to(dtype)).float() - X[rows]).square().sum()
+
+    before, state = optimizer.weights.clone(), optimizer.state()
+    optimizer.step(loss, torch.arange(N_ROWS), 0.01)
+    after_one_step = optimizer.weights.clone()
+    optimizer.step(loss, torch.arange(N_ROWS), 0.01)
+
+    optimizer.restore(state)
+    assert torch.equal(flat(module), before)
+    assert all(torch.equal(flat(replica), before.to(dtype)) for replica in optimizer._replicas)
+    optimizer.step(loss, torch.arange(N_ROWS), 0.01)
+    assert torch.equal(optimizer.weights, after_one_step)
+
+
+# --- Randomness and running statistics ---
+
+
+def test_dropout_is_reproducible_and_differs_between_shards(workers):
+    X = rows()
+    dropout = nn.Sequential(nn.Dropout(0.5), nn.Linear(N_FEATURES, N_FEATURES))
+    masks = []
+
+    def loss(module, rows, generator):
+        masks.append(module[0](torch.ones_like(X[rows])) > 0)
+        return squared_error(X)(module, rows, generator)
+
+    def train():
+        module = with_drawn_weights(copy.deepcopy(dropout))
+        optimizer = optimize(module, workers, sgd())
+        for _ in range(2):
+            optimizer.step(loss, torch.arange(N_ROWS), 0.1)
+        return flat(module)
+
+    before = torch.get_rng_state()
+    assert torch.equal(train(), train())
+    assert torch.equal(torch.get_rng_state(), before)
+    # Four shards, two steps: eight different masks.
+    assert len({tuple(mask.reshape(-1).tolist()) for mask in masks[:8]}) == 8
+
+
+def test_running_statistics_of_the_given_module_follow_whole_batches(workers):
+    X = rows() + 5.0
+    module = nn.Sequential(nn.BatchNorm1d(N_FEATURES), nn.Linear(N_FEATURES, N_FEATURES))
+    optimizer = optimize(with_drawn_weights(module), workers, sgd())
+    batch = torch.arange(N_ROWS)
+    optimizer.step(squared_error(X), batch, 0.01)
+    # Momentum 0.1, from mean 0 and variance 1.
+    torch.testing.assert_close(module[0].running_mean, 0.1 * X.mean(dim=0))
+    torch.testing.assert_close(module[0].running_var, 0.9 + 0.1 * X.var(dim=0))
+    assert module[0].num_batches_tracked == 1
+    assert torch.equal(flat(module), optimizer.weights)
+
+
+def test_a_single_row_is_normalised_by_the_running_statistics(workers):
+    X = rows()
+    module = nn.Sequential(nn.BatchNorm1d(N_FEATURES), nn.Linear(N_FEATURES, N_FEATURES))
+    optimizer = optimize(with_drawn_weights(module), workers, sgd())
+    loss = optimizer.step(squared_error(X), torch.arange(1), 0.01)
+    assert torch.isfinite(loss)
+    assert module[0].num_batches_tracked == 0

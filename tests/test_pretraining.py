@@ -1,0 +1,367 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skdec._networks import Architecture, weights_of
+from skdec._objectives import mean_squared_error
+from skdec._optimization import OptimizerSettings
+from skdec._pretraining import (
+    PretrainingSettings,
+    _corrupt,
+    _train_pair,
+    _Training,
+    auto_steps,
+    pretrain,
+    refit_decoder,
+)
+from skdec._threads import Workers
+
+N_ROWS, N_FEATURES = 60, 5
+
+ARCHITECTURE = Architecture(
+    n_features=N_FEATURES,
+    embedding_dim=2,
+    hidden_dims=(8, 6),
+    activation="tanh",
+    batch_norm=False,
+    weight_init="he",
+)
+
+SETTINGS = PretrainingSettings(
+    layer_wise=False,
+    layerwise_steps=20,
+    steps=60,
+    reconstruction_loss="mse",
+    corruption=0.2,
+    optimizer=OptimizerSettings("adam", 0.01, 0.9, "cosine"),
+    batch_size=20,
+    precision="float32",
+    device="cpu",
+    seed=0,
+)
+
+
+def rows(n_rows=N_ROWS):
+    return np.random.default_rng(0).normal(size=(n_rows, N_FEATURES)).astype(np.float32)
+
+
+def run(X=None, weight=None, architecture=ARCHITECTURE, n_workers=1, **settings):
+    X = rows() if X is None else X
+    weight = np.ones(len(X)) if weight is None else weight
+    settings = replace(SETTINGS, **settings)
+    return pretrain(X, weight, architecture, settings, n_workers=n_workers, verbose=0)
+
+
+def assert_same_weights(some, others):
+    assert set(some) == set(others)
+    for name in some:
+        np.testing.assert_array_equal(some[name], others[name])
+
+
+def differ(some, others):
+    return {name for name in some if not np.array_equal(some[name], others[name])}
+
+
+def reconstruction_errors(weights, X, architecture=ARCHITECTURE):
+    module = architecture.load(weights, "cpu")
+    x = torch.from_numpy(X)
+    with torch.no_grad():
+        return mean_squared_error(module.decoder(module.encoder(x)), x).numpy()
+
+
+def training(X, workers, **settings):
+    weight = torch.ones(len(X))
+    settings = replace(SETTINGS, **settings)
+    return _Training(torch.from_numpy(X), weight, settings, workers, torch.float32, verbose=0)
+
+
+# --- End to end ---
+
+
+def test_automatic_steps_grow_with_the_cube_root_of_the_rows():
+    assert [auto_steps(n_rows) for n_rows in (1, 1000, 8000)] == [100, 1000, 2000]
+
+
+def test_training_lowers_the_loss():
+    X = rows()
+    pretrained = run(X)
+    untrained = weights_of(ARCHITECTURE.build(SETTINGS.seed))
+    before, after = (reconstruction_errors(w, X).mean() for w in (untrained, pretrained.weights))
+    assert after < 0.7 * before
+    assert pretrained.loss_curve[-1] < 0.7 * pretrained.loss_curve[0]
+    assert pretrained.loss_curve[-1] == pytest.approx(after, rel=0.05)
+    assert pretrained.layerwise_loss_curves == []
+
+
+@pytest.mark.parametrize(("steps", "n_epochs"), [(1, 1), (3, 1), (4, 2), (9, 3)])
+def test_the_loss_curve_has_an_entry_for_each_epoch(steps, n_epochs):
+    assert len(run(steps=steps).loss_curve) == n_epochs
+
+
+def test_the_first_loss_is_that_of_the_initial_weights():
+    X = rows()
+    expected = reconstruction_errors(weights_of(ARCHITECTURE.build(SETTINGS.seed)), X).mean()
+    curve = run(X, steps=1, batch_size=N_ROWS).loss_curve
+    assert curve == [pytest.approx(expected, rel=1e-5)]
+
+
+@pytest.mark.parametrize("layer_wise", [False, True])
+def test_pretraining_is_a_function_of_its_arguments(layer_wise):
+    X, weight = rows(), np.random.default_rng(1).random(N_ROWS)
+    X_before, weight_before = X.copy(), weight.copy()
+    global_state = torch.get_rng_state()
+    first = run(X, weight, layer_wise=layer_wise)
+    again = run(X, weight, layer_wise=layer_wise, n_workers=2)
+    assert_same_weights(first.weights, again.weights)
+    assert first.loss_curve == again.loss_curve
+    assert first.layerwise_loss_curves == again.layerwise_loss_curves
+    np.testing.assert_array_equal(X, X_before)
+    np.testing.assert_array_equal(weight, weight_before)
+    assert torch.equal(torch.get_rng_state(), global_state)
+
+
+def test_another_seed_gives_other_weights():
+    assert differ(run().weights, run(seed=1).weights) == set(run().weights)
+
+
+def test_rows_of_almost_no_weight_are_not_learnt():
+    X = np.r_[rows(), 3.0 + rows()[::-1]]
+    light = np.r_[np.full(N_ROWS, 1e-6), np.full(N_ROWS, 2.0)]
+    weighted, unweighted = run(X, light, steps=400), run(X, steps=400)
+    of_light, of_all = (reconstruction_errors(p.weights, X) for p in (weighted, unweighted))
+    assert of_light[N_ROWS:].mean() < of_all[N_ROWS:].mean()
+    assert of_light[:N_ROWS].mean() > 2.0 * of_all[:N_ROWS].mean()
+
+
+def test_batches_may_be_larger_than_the_data():
+    pretrained = run(batch_size=1000, steps=3)
+    assert len(pretrained.loss_curve) == 3
+
+
+@pytest.mark.parametrize("reconstruction_loss", ["mse", "bce"])
+def test_the_reconstruction_loss_is_the_named_one(reconstruction_loss):
+    X = np.full((N_ROWS, N_FEATURES), 0.5, dtype=np.float32)
+    architecture = ARCHITECTURE._replace(weight_init=1e-9)
+    curve = run(
+        X,
+        architecture=architecture,
+        steps=1,
+        batch_size=N_ROWS,
+        reconstruction_loss=reconstruction_loss,
+    ).loss_curve
+    # The decoder of a network with weights of about zero gives zeros.
+    assert curve == [pytest.approx({"mse": 0.25, "bce": np.log(2)}[reconstruction_loss])]
+
+
+@pytest.mark.parametrize("layer_wise", [False, True])
+def test_divergence_is_an_error_that_names_the_learning_rate(layer_wise):
+    settings = OptimizerSettings("sgd", 1e6, 0.9)
+    with pytest.raises(ValueError, match="'pretrain_learning_rate' .it is 1000000.0."):
+        run(optimizer=settings, layer_wise=layer_wise)
+
+
+def test_bfloat16_trains_weights_in_float32():
+    X = rows()
+    pretrained = run(X, precision="bfloat16")
+    assert all(array.dtype == np.float32 for array in pretrained.weights.values())
+    assert differ(pretrained.weights, run(X).weights)
+    untrained = weights_of(ARCHITECTURE.build(SETTINGS.seed))
+    errors = (reconstruction_errors(w, X).mean() for w in (pretrained.weights, untrained))
+    assert next(errors) < 0.7 * next(errors)
+
+
+def test_running_statistics_are_among_the_weights():
+    architecture = ARCHITECTURE._replace(batch_norm=True)
+    weights = run(architecture=architecture, steps=7).weights
+    assert weights["encoder.0.1.num_batches_tracked"] == 7
+    assert weights["encoder.0.1.running_mean"].any()
+
+
+def test_a_linear_autoencoder_finds_the_principal_components():
+    X = (np.random.default_rng(2).normal(size=(200, 6)) * [4.0, 3.0, 1.0, 1.0, 0.5, 0.5]) / 2.0
+    X = np.float32(X - X.mean(axis=0))
+    architecture = ARCHITECTURE._replace(n_features=6, hidden_dims=())
+    optimizer = OptimizerSettings("adam", 0.02, 0.9, "cosine")
+    weights = run(X, None, architecture, steps=300, batch_size=100, optimizer=optimizer).weights
+    error = reconstruction_errors(weights, X, architecture).mean()
+    best = np.square(np.linalg.svd(X, compute_uv=False)[2:]).sum() / X.size
+    assert best <= error * 1.0001
+    assert error < 1.03 * best
+
+
+# --- Layer by layer ---
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_a_stage_trains_its_pair_of_layers_alone(workers, k):
+    module = ARCHITECTURE.build(0)
+    before = weights_of(module)
+    _train_pair(k, module, training(rows(), workers))
+    # Of three pairs: encoder block k and decoder block 2 - k.
+    parts = (f"encoder.{k}.", f"decoder.{2 - k}.")
+    assert differ(before, weights_of(module)) == {n for n in before if n.startswith(parts)}
+
+
+def test_each_stage_has_a_loss_curve_and_all_layers_are_trained_in_the_end():
+    pretrained = run(layer_wise=True)
+    assert [len(curve) for curve in pretrained.layerwise_loss_curves] == [7, 7, 7]
+    assert all(curve[-1] < curve[0] for curve in pretrained.layerwise_loss_curves)
+    assert len(pretrained.loss_curve) == 20
+
+
+def test_layerwise_pretraining_helps_the_whole_autoencoder():
+    assert run(layer_wise=True).loss_curve[0] < 0.9 * run().loss_curve[0]
+
+
+def test_a_stage_learns_what_the_layers_before_it_give(workers):
+    X, module = rows(), ARCHITECTURE.build(0)
+    settings = {"layerwise_steps": 1, "batch_size": N_ROWS, "corruption": 0.0}
+    x = torch.from_numpy(X)
+    with torch.no_grad():
+        hidden = module.encoder[0](x)
+        expected = mean_squared_error(module.decoder[1](module.encoder[1](hidden)), hidden).mean()
+    curve = _train_pair(1, module, training(X, workers, **settings))
+    assert curve == [pytest.approx(float(expected), rel=1e-5)]
+
+
+def test_without_corruption_a_stage_is_a_plain_autoencoder(workers):
+    architecture = ARCHITECTURE._replace(hidden_dims=())
+    X, pair, whole = rows(), architecture.build(0), architecture.build(0)
+    settings = {"corruption": 0.0, "layerwise_steps": 9}
+    plain = training(X, workers, **settings)
+    curve = _train_pair(0, pair, plain)
+    assert curve == plain.run(whole, plain.reconstruction(), 9, "layer 1")
+    assert_same_weights(weights_of(pair), weights_of(whole))
+
+
+def test_corruption_makes_the_task_harder(workers):
+    X = rows()
+    settings = {"layerwise_steps": 1, "batch_size": N_ROWS}
+    clean, corrupted = (
+        _train_pair(0, ARCHITECTURE.build(0), training(X, workers, corruption=c, **settings))
+        for c in (0.0, 0.9)
+    )
+    assert corrupted[0] > 1.5 * clean[0]
+
+
+def test_corruption_drops_its_share_and_keeps_the_mean():
+    generator = torch.Generator().manual_seed(0)
+    corrupted = _corrupt(torch.ones(200, 100), 0.2, generator)
+    torch.testing.assert_close(corrupted.unique(), torch.tensor([0.0, 1.25]))
+    assert float(corrupted.mean()) == pytest.approx(1.0, abs=0.02)
+    assert not torch.equal(_corrupt(torch.ones(200, 100), 0.2, generator), corrupted)
+    x = torch.randn(4, 3, generator=generator)
+    assert torch.equal(_corrupt(x, 0.0, generator), x)
+
+
+def test_cross_entropy_is_for_the_first_layer_alone(workers):
+    X = np.random.default_rng(3).random((N_ROWS, N_FEATURES)).astype(np.float32)
+    settings = {"layerwise_steps": 1, "batch_size": N_ROWS, "corruption": 0.0}
+    named, squared = (
+        [
+            _train_pair(k, ARCHITECTURE.build(0), training(X, workers, **settings, **loss))[0]
+            for k in (0, 1, 2)
+        ]
+        for loss in ({"reconstruction_loss": "bce"}, {"reconstruction_loss": "mse"})
+    )
+    assert named[0] != squared[0]
+    assert named[1:] == squared[1:]
+
+
+class _Halves(nn.Module):
+    def __init__(self, encoder, decoder):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        lambda n, k: _Halves(nn.Linear(n, k), nn.Linear(k, n)),
+        lambda n, k: _Halves(
+            nn.Sequential(nn.Linear(n, 4), nn.Linear(4, k)), nn.Sequential(nn.Linear(k, n))
+        ),
+    ],
+)
+def test_networks_without_mirrored_layers_cannot_be_trained_layer_by_layer(factory):
+    architecture = ARCHITECTURE._replace(factory=factory)
+    with pytest.raises(ValueError, match="pretraining='layer-wise' needs an 'autoencoder'"):
+        run(architecture=architecture, layer_wise=True)
+    assert len(run(architecture=architecture, steps=3).loss_curve) == 1
+
+
+# --- The decoder again ---
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_refitting_the_decoder_lowers_its_error_and_leaves_the_encoder_alone(n_workers):
+    module = ARCHITECTURE.build(0)
+    before = weights_of(module)
+    x = torch.from_numpy(rows())
+    with torch.no_grad():
+        Z = module.encoder(x)
+    with Workers(n_workers) as workers:
+        refit_decoder(module, x, Z, torch.ones(N_ROWS), replace(SETTINGS, steps=240), workers)
+    after = weights_of(module)
+    assert differ(before, after) == {name for name in before if name.startswith("decoder")}
+    assert (
+        reconstruction_errors(after, x.numpy()).mean()
+        < 0.8 * reconstruction_errors(before, x.numpy()).mean()
+    )
+
+
+def test_refitting_the_decoder_follows_the_weights(workers):
+    x = torch.from_numpy(np.r_[rows(), 3.0 + rows()[::-1]])
+    errors = []
+    for heavy in (slice(0, N_ROWS), slice(N_ROWS, None)):
+        module = ARCHITECTURE.build(0)
+        with torch.no_grad():
+            Z = module.encoder(x)
+        weight = torch.full((2 * N_ROWS,), 1e-6)
+        weight[heavy] = 2.0
+        # Nothing to tell the rows apart: the decoder learns the mean of the heavy ones.
+        refit_decoder(module, x, torch.zeros_like(Z), weight, replace(SETTINGS, steps=600), workers)
+        with torch.no_grad():
+            decoded = module.decoder(torch.zeros(1, 2))
+        errors.append(float((decoded - x[heavy].mean(dim=0)).abs().max()))
+    assert max(errors) < 0.3
+
+
+def test_refitting_ends_with_the_decoder_ready_to_be_applied(workers):
+    module = ARCHITECTURE._replace(batch_norm=True).build(0).eval()
+    x = torch.from_numpy(rows())
+    refit_decoder(module, x, torch.zeros(N_ROWS, 2), torch.ones(N_ROWS), SETTINGS, workers)
+    assert not any(part.training for part in module.modules())
+
+
+def test_a_decoder_without_weights_stays_as_it_is(workers):
+    module = _Halves(nn.Linear(N_FEATURES, 2), nn.ZeroPad1d((0, N_FEATURES - 2)))
+    x = torch.from_numpy(rows())
+    refit_decoder(module, x, torch.zeros(N_ROWS, 2), torch.ones(N_ROWS), SETTINGS, workers)
+    assert torch.equal(module.decoder(torch.ones(1, 2)), torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0]]))
+
+
+def test_refitting_takes_a_quarter_of_the_steps(workers, monkeypatch):
+    n_steps = []
+    monkeypatch.setattr(
+        _Training, "run", lambda self, module, loss, steps, name: n_steps.append(steps)
+    )
+    module = ARCHITECTURE.build(0)
+    x = torch.from_numpy(rows())
+    for steps in (1, 8, 9):
+        settings = replace(SETTINGS, steps=steps)
+        refit_decoder(module, x, torch.zeros(N_ROWS, 2), torch.ones(N_ROWS), settings, workers)
+    assert n_steps == [1, 2, 3]
+
+
+def test_verbose_prints_at_most_about_ten_lines_for_a_stage(capsys):
+    settings = replace(SETTINGS, steps=300)
+    pretrain(rows(), np.ones(N_ROWS), ARCHITECTURE, settings, n_workers=1, verbose=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert 10 <= len(lines) <= 11
+    assert lines[-1].startswith("[DECClustering] pretraining: epoch 100/100, loss ")
+    run(steps=30)
+    assert capsys.readouterr().out == ""
