@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         data = _load(arguments)
         _cluster(data, arguments)
     except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        # What follows the first line of scikit-learn's messages is advice for programmers.
+        print(f"{parser.prog}: error: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
@@ -220,11 +221,18 @@ def _is_number(text: str) -> bool:
 def _read_npy(path: Path, labels: str | None) -> tuple[np.ndarray, None]:
     if labels is not None:
         raise ValueError(f"{path}: --labels needs a .csv, .parquet or .npz file")
-    return np.load(path), None
+    return _load_numpy(path), None
+
+
+def _load_numpy(path: Path):
+    try:
+        return np.load(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a file of numpy's, or holds Python objects") from error
 
 
 def _read_npz(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    with np.load(path) as file:
+    with _load_numpy(path) as file:
         arrays = dict(file)
     known = _pop_labels(arrays, labels, path)
     if "X" not in arrays and len(arrays) != 1:

@@ -224,7 +224,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     reconstruction_error_ : float
         Mean squared difference between a value of `X` and its reconstruction, in squared units
         of `X`. After self-training without reconstruction term the decoder has been trained
-        again, to the final embedding, in a quarter of `pretrain_steps`.
+        again, to the final embedding, by Adam in a quarter of `pretrain_steps`.
     autoencoder_ : torch.nn.Module
         The trained network with its `encoder` and `decoder`, on the scaled input.
     hidden_dims_ : tuple of int
@@ -268,10 +268,11 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     centre of ``transform(X)`` agree; there is no second k-means at the end. A row's prediction is
     the same bits alone and in any company.
 
-    *Reproducibility.* With an int `random_state` two fits on the same machine with the same
-    library versions give the same bits, whatever the number of threads: work is cut into pieces
-    that do not depend on it. Other processors and other versions round differently, and training
-    amplifies that. No global random state is read or written.
+    *Reproducibility.* With an int `random_state` two fits on the CPU of the same machine with the
+    same library versions give the same bits, whatever the number of threads: work is cut into
+    pieces that do not depend on it. Other processors and other versions round differently, and
+    training amplifies that. No global random state is read or written. Accelerators are
+    supported by the same code, but this version has been measured on CPUs only.
 
     *Confidence.* Self-training sharpens Q also on data without clusters. Neither `predict_proba`
     nor a silhouette in the embedding tells clusters from noise.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
 from ._threads import Workers
+
+_DECODER_OPTIMIZER = OptimizerSettings("adam", 0.001, momentum=0.0, decay="cosine")
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def refit_decoder(
     def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         return weight[rows] @ reconstruct(forward(decoder, Z[rows]), X[rows])
 
+    # Self-training may have stretched the embedding; Adam's steps do not depend on its scale.
+    settings = replace(settings, optimizer=_DECODER_OPTIMIZER)
     if any(parameter.requires_grad for parameter in module.decoder.parameters()):
         dtype = resolve_precision(settings.precision, X.device, module)
         training = _Training(X, weight, settings, workers, dtype, verbose=0)

@@ -99,7 +99,7 @@ def test_without_matplotlib_all_but_the_picture_works(capsys, monkeypatch):
             "n_samples=2 should be >= n_clusters=5",
         ),
         ("a.csv", "x,y\n1,2\n3,4\n", ["--device", "abacus"], "'abacus'"),
-        ("a.npy", "nothing numpy wrote", [], "a.npy"),
+        ("a.npy", "nothing numpy wrote", [], "a.npy is not a file of numpy's"),
     ],
 )
 def test_wrong_input_is_told_in_one_line_with_code_2(name, content, more, words, capsys, tmp_path):
