@@ -304,7 +304,7 @@ def test_refitting_the_decoder_lowers_its_error_and_leaves_the_encoder_alone(n_w
     with torch.no_grad():
         Z = module.encoder(x)
     with Workers(n_workers) as workers:
-        refit_decoder(module, x, Z, torch.ones(N_ROWS), replace(SETTINGS, steps=240), workers)
+        refit_decoder(module, x, Z, torch.ones(N_ROWS), replace(SETTINGS, steps=2400), workers)
     after = weights_of(module)
     assert differ(before, after) == {name for name in before if name.startswith("decoder")}
     assert (
@@ -323,7 +323,9 @@ def test_refitting_the_decoder_follows_the_weights(workers):
         weight = torch.full((2 * N_ROWS,), 1e-6)
         weight[heavy] = 2.0
         # Nothing to tell the rows apart: the decoder learns the mean of the heavy ones.
-        refit_decoder(module, x, torch.zeros_like(Z), weight, replace(SETTINGS, steps=600), workers)
+        refit_decoder(
+            module, x, torch.zeros_like(Z), weight, replace(SETTINGS, steps=8000), workers
+        )
         with torch.no_grad():
             decoded = module.decoder(torch.zeros(1, 2))
         errors.append(float((decoded - x[heavy].mean(dim=0)).abs().max()))
