@@ -96,7 +96,13 @@ def run(arguments: argparse.Namespace, settings: dict, path: Path) -> list[dict]
                 done.append(result)
                 with path.open("a") as file:
                     file.write(json.dumps(result) + "\n")
-    return [r for r in done if settings.items() <= r.items() and r["seed"] in arguments.seeds]
+    return [
+        result
+        for result in done
+        if settings.items() <= result.items()
+        and result["seed"] in arguments.seeds
+        and result["data"] in arguments.datasets
+    ]
 
 
 def table(results: list[dict]) -> str:

@@ -9,6 +9,7 @@ import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -49,6 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.file is not None and arguments.n_clusters is None:
         parser.error("--n-clusters is needed with a FILE")
+    for path in (arguments.output, arguments.picture):
+        if path is not None and not path.parent.is_dir():
+            parser.error(f"{path.parent} is not a folder")
     try:
         data = _load(arguments)
         _cluster(data, arguments)
@@ -101,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
 def _cluster(data: Data, arguments: argparse.Namespace) -> None:
     """Fit KMeans and DECClustering, print how they compare, write labels and picture."""
     X = StandardScaler().fit_transform(data.X) if arguments.standardize else data.X
-    n_clusters = arguments.n_clusters or len(np.unique(data.labels))
+    n_clusters = arguments.n_clusters
+    if n_clusters is None:  # the digits
+        n_clusters = len(np.unique(data.labels))
     print(f"{data.name}: {X.shape[0]} rows, {X.shape[1]} features, {n_clusters} clusters")
     model = DECClustering(
         n_clusters,
@@ -178,25 +184,34 @@ def _load(arguments: argparse.Namespace) -> Data:
             f"{path}: expected a two-dimensional array of numbers, got dtype {X.dtype} and shape "
             f"{X.shape}"
         )
+    if known is not None:
+        known = known.astype(str)
+        if known.shape != (len(X),):
+            raise ValueError(
+                f"{path}: --labels {labels!r} has shape {known.shape}, expected ({len(X)},)"
+            )
     return Data(X, known, path.stem)
 
 
 def _read_csv(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if row]
     if not rows:
         raise ValueError(f"{path} is empty")
     names = [str(position) for position in range(len(rows[0]))]
-    if not all(map(_is_number, rows[0])):
+    if rows[0] == names or not any(map(_is_number, rows[0])):
         names = [name.strip() for name in rows.pop(0)]
+    if not rows or len(set(names)) < len(names):
+        raise ValueError(f"{path}: no rows, or two columns of one name, in {names}")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(names):
             raise ValueError(f"{path}: row {number} has {len(row)} values, expected {len(names)}")
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     known = _pop_labels(columns, labels, path)
-    return np.column_stack(
-        [_numbers(column, name, path) for name, column in columns.items()]
-    ), known
+    if not columns:
+        raise ValueError(f"{path}: no columns besides the labels")
+    numbers = [_numbers(column, name, path) for name, column in columns.items()]
+    return np.column_stack(numbers), known
 
 
 def _numbers(column: tuple[str, ...], name: str, path: Path) -> np.ndarray:
@@ -221,18 +236,24 @@ def _is_number(text: str) -> bool:
 def _read_npy(path: Path, labels: str | None) -> tuple[np.ndarray, None]:
     if labels is not None:
         raise ValueError(f"{path}: --labels needs a .csv, .parquet or .npz file")
-    return _load_numpy(path), None
+    array = _load_numpy(path)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; name it .npz")
+    return array, None
 
 
 def _load_numpy(path: Path):
     try:
         return np.load(path)
-    except ValueError as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path} is not a file of numpy's, or holds Python objects") from error
 
 
 def _read_npz(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    with _load_numpy(path) as file:
+    file = _load_numpy(path)
+    if isinstance(file, np.ndarray):
+        raise ValueError(f"{path} holds a single array; name it .npy")
+    with file:
         arrays = dict(file)
     known = _pop_labels(arrays, labels, path)
     if "X" not in arrays and len(arrays) != 1:

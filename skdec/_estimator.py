@@ -62,6 +62,7 @@ _PAPERS = {
         "corruption": 0.2,
         "pretrain_optimizer": "sgd",
         "pretrain_learning_rate": 0.1,
+        "pretrain_momentum": 0.9,
         "pretrain_decay": 20_000,
         "init": "k-means++",
         "n_init": 20,
@@ -122,8 +123,9 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         `encoder`, from (n, n_features) to (n, embedding_dim), and `decoder`, back again (with
         ``reconstruction_loss="bce"`` to logits). `hidden_dims`, `activation`, `batch_norm` and
         `weight_init` are then ignored. It is called again when a fitted model is loaded, so it
-        must be importable to be pickled. A class or function, not an instance: scikit-learn
-        clones parameters.
+        must be importable to be pickled, and its `state_dict` must hold all that it learns or
+        draws. Frozen parameters and weights that both halves share are allowed. A class or
+        function, not an instance: scikit-learn clones parameters.
     scaling : {"auto", "center", "norm", "range"} or None, default="auto"
         What is done to the input. "center": subtract each feature's mean and divide all by one
         number, so that ||x||^2 / n_features is 1 on average. "norm": the same without
@@ -136,7 +138,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         published, before it trains the whole one.
     pretrain_steps : "auto" or int, default="auto"
         Mini-batch steps of training the whole autoencoder. "auto" is 100 times the cube root of
-        the number of distinct rows: 2,100 for 10,000 rows.
+        the number of distinct rows: 2,154 for 10,000 rows.
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
     reconstruction_loss : {"mse", "bce"}, default="mse"
@@ -147,6 +149,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Optimiser of pretraining.
     pretrain_learning_rate : float, default=0.001
         Initial learning rate of pretraining.
+    pretrain_momentum : float, default=0.9
+        Momentum of "sgd" in pretraining; in [0, 1).
     pretrain_decay : "cosine", int or None, default="cosine"
         Decay of that rate: to zero along a cosine, a division by ten after every so many
         mini-batch steps (published: 20,000), or none.
@@ -173,7 +177,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     learning_rate : float, default=0.01
         Learning rate of self-training, constant.
     momentum : float, default=0.9
-        Momentum of "sgd", in both trainings; in [0, 1).
+        Momentum of "sgd" in self-training; in [0, 1).
     batch_size : int, default=256
         Rows of a mini-batch, at most.
     update_interval : "auto" or int, default="auto"
@@ -193,8 +197,9 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         network with buffers (batch normalisation) trains in float32.
     memory : str or object with the joblib.Memory interface, default=None
         Where to cache pretraining, as in :class:`~sklearn.pipeline.Pipeline`. It does not depend
-        on `n_clusters` or on any parameter of self-training: with an int `random_state`, a sweep
-        over them pretrains once.
+        on `n_clusters` nor on parameters of self-training alone: with an int `random_state`, a
+        sweep over them pretrains once. Clear it when the code of your own `autoencoder` or
+        the version of skdec or torch changes.
     verbose : int, default=0
         With 1, a line for each round of self-training and about ten for each pretraining.
     random_state : int, RandomState instance or None, default=None
@@ -228,7 +233,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     autoencoder_ : torch.nn.Module
         The trained network with its `encoder` and `decoder`, on the scaled input.
     hidden_dims_ : tuple of int
-        Widths of the hidden layers that were used.
+        Widths of the built-in network's hidden layers; empty with an `autoencoder`.
     device_ : str
         The torch device that was used.
     n_features_in_ : int
@@ -257,7 +262,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
       interval open; 140 steps are IDEC's choice for MNIST.
     - SGD has momentum 0.9; the DEC paper gives no number.
     - A round that leaves fewer non-empty clusters than before it, or weights that are not finite,
-      is undone and the learning rate divided by ten, three times at most.
+      is undone and tried again with a tenth of the learning rate; the third time self-training
+      ends there.
     - Repeated rows are merged into one row of summed weight, so that mini-batches hold distinct
       rows. A mini-batch is drawn without replacement within an epoch.
     - With ``reconstruction_weight=0`` the decoder is trained again in the end, so that
@@ -299,7 +305,6 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     """
 
     _parameter_constraints = PARAMETER_CONSTRAINTS
-    _doc_link_module = "skdec"
 
     def __init__(
         self,
@@ -319,6 +324,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         corruption=0.2,
         pretrain_optimizer="adam",
         pretrain_learning_rate=0.001,
+        pretrain_momentum=0.9,
         pretrain_decay="cosine",
         init="auto",
         n_init=20,
@@ -354,6 +360,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         self.corruption = corruption
         self.pretrain_optimizer = pretrain_optimizer
         self.pretrain_learning_rate = pretrain_learning_rate
+        self.pretrain_momentum = pretrain_momentum
         self.pretrain_decay = pretrain_decay
         self.init = init
         self.n_init = n_init
@@ -443,14 +450,19 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         ------
         ValueError
             If a parameter, `X` or `sample_weight` is not as documented, if there are fewer
-            rows than clusters, or if pretraining diverges. The estimator is then as it was
-            before the call; so it is after an interruption.
+            rows of positive weight than clusters, or if pretraining diverges.
+        TypeError
+            If `X` is sparse, or `autoencoder` does not give a network.
+        NotImplementedError
+            If `autoencoder` draws random numbers in a way that cannot be made reproducible.
+
+        After any failure or interruption the estimator is as it was before the call.
         """
         with unchanged_on_failure(self):
             X = validate_data(self, X, dtype="numeric")
-            check_data_limits(X, self.n_clusters)
-            check_unit_interval(X, self.scaling, self.reconstruction_loss)
             sample_weight = check_sample_weight(sample_weight, X)
+            check_data_limits(np.count_nonzero(sample_weight), self.n_clusters)
+            check_unit_interval(X, self.scaling, self.reconstruction_loss)
             device, n_workers = resolve_device(self.device), torch.get_num_threads()
             rows = distinct_rows(X, sample_weight)
             plan = self._plan(len(rows.index), X.shape[1], device)
@@ -510,7 +522,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Returns
         -------
         Z : ndarray of shape (n_samples, embedding_dim)
-            The same as ``fit(X).transform(X)``.
+            The same as ``fit(X).transform(X)``, float32 if `X` is, else float64.
         """
         return self.fit(X, sample_weight=sample_weight)._transform(X)
 
@@ -528,6 +540,13 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         -------
         labels : ndarray of shape (n_samples,), int32
             Cluster labels; the same as ``predict_proba(X).argmax(axis=1)``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If `X` is not finite or has another number of features than in `fit`.
         """
         return self.predict_proba(X).argmax(axis=1).astype(np.int32)
 
@@ -546,6 +565,13 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         -------
         Q : ndarray of shape (n_samples, n_clusters), float64
             Non-negative rows that sum to 1.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If `X` is not finite or has another number of features than in `fit`.
         """
         Z = self._transform(X)
         with Workers() as workers:
@@ -563,6 +589,13 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         -------
         Z : ndarray of shape (n_samples, embedding_dim)
             float32 if `X` is, else float64 (values computed in float32).
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If `X` is not finite or has another number of features than in `fit`.
         """
         return self._transform(X)
 
@@ -624,6 +657,13 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         -------
         score : float
             Below 1; near 0 for clusters without regard to neighbourhoods, 0 for one cluster.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If `X` is not finite or has another number of features than in `fit`.
         """
         labels = self.predict(X)
         X = validate_data(self, X, dtype="numeric", reset=False)
@@ -636,10 +676,11 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         random_state = check_random_state(self.random_state)
         # Three draws, whatever the parameters: a sweep over n_clusters pretrains once.
         pretrain_seed, init_seed, train_seed = random_state.randint(2**31 - 1, size=3).tolist()
+        hidden_dims = check_hidden_dims(_resolve(self.hidden_dims, auto_hidden_dims(n_rows)))
         architecture = Architecture(
             n_features=n_features,
             embedding_dim=_resolve(self.embedding_dim, auto_embedding_dim()),
-            hidden_dims=check_hidden_dims(_resolve(self.hidden_dims, auto_hidden_dims(n_rows))),
+            hidden_dims=hidden_dims if self.autoencoder is None else (),
             activation=self.activation,
             batch_norm=self.batch_norm,
             weight_init=self.weight_init,
@@ -654,7 +695,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             optimizer=OptimizerSettings(
                 self.pretrain_optimizer,
                 self.pretrain_learning_rate,
-                self.momentum,
+                self.pretrain_momentum,
                 self.pretrain_decay,
             ),
             batch_size=self.batch_size,
@@ -756,8 +797,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         if trained.setbacks:
             problems.append(
                 f"{len(trained.setbacks)} round(s) of self-training were undone: "
-                f"{'; '.join(trained.setbacks)}. Each time the state before the round was "
-                f"restored and the learning rate divided by 10."
+                f"{'; '.join(trained.setbacks)}. The state before each of them was restored, and "
+                "training went on with a tenth of the learning rate, or ended after the third."
             )
         if self.max_iter and not trained.converged:
             problems.append(

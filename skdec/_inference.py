@@ -6,6 +6,7 @@ number of threads.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -57,11 +58,11 @@ class Embedding(NamedTuple):
         self, X: np.ndarray, Z: np.ndarray, weight: np.ndarray, workers: Workers
     ) -> float:
         """Mean squared difference between the values of `X` and those decoded from `Z`."""
-        total = sum(
-            weight[rows] @ np.square(self.decode(Z[rows], workers) - X[rows]).mean(axis=1)
+        errors = [
+            np.square(self.decode(Z[rows], workers) - X[rows]).mean(axis=1)
             for rows in row_blocks(*X.shape)
-        )
-        return float(total / weight.sum())
+        ]
+        return _sum(np.concatenate(errors), weight) / math.fsum(weight)
 
     def _apply(self, module: nn.Module, x: Tensor, workers: Workers) -> Tensor:
         tile_rows = _TILE_ROWS if x.device.type == "cpu" else _ACCELERATOR_TILE_ROWS
@@ -85,4 +86,9 @@ def soft_assignment(
 
 def inertia(Z: np.ndarray, centers: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> float:
     """Weighted sum of squared distances of the rows of `Z` to the centres of their clusters."""
-    return float(weight @ np.square(Z.astype(np.float64) - centers[labels]).sum(axis=1))
+    return _sum(np.square(Z.astype(np.float64) - centers[labels]).sum(axis=1), weight)
+
+
+def _sum(values: np.ndarray, weight: np.ndarray) -> float:
+    # Exact, and so independent of the order of the rows and of the number of threads.
+    return math.fsum(weight * values)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from ._threads import scikit_learn_alone
@@ -27,8 +25,8 @@ def initial_centers(
     """k-means centres of the embedding `Z`, float64 of shape (n_clusters, embedding_dim).
 
     `rows()` gives the distinct input rows for a callable `init`; `embed` maps centres from
-    the input space to the embedding. With fewer rows than clusters the last centres are
-    repeats of the first.
+    the input space to the embedding. With fewer distinct rows of `Z` than clusters the last
+    centres are repeats of the first.
     """
     if not isinstance(init, str):
         if callable(init):
@@ -38,11 +36,10 @@ def initial_centers(
     elif init == "auto":
         init = "k-means++"
 
-    n_found = min(n_clusters, len(Z))
+    # Distinct rows may share an embedding, to the bit.
+    n_found = min(n_clusters, len(np.unique(Z, axis=0)))
     start = init if isinstance(init, str) else init[:n_found]
     kmeans = KMeans(n_found, init=start, n_init=n_init, random_state=seed)
-    with scikit_learn_alone(), warnings.catch_warnings():
-        # Too few distinct points are reported by the estimator, for its final clusters.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with scikit_learn_alone():
         kmeans.fit(Z.astype(np.float64), sample_weight=weight)
     return np.resize(kmeans.cluster_centers_, (n_clusters, Z.shape[1]))

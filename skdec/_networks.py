@@ -89,11 +89,11 @@ class Architecture(NamedTuple):
 
     def build(self, seed: int) -> nn.Module:
         """A network on the CPU with weights drawn from `seed` alone."""
-        with LocalRandomness(random_stream(seed, "weights")):
+        with torch.device("cpu"), LocalRandomness(random_stream(seed, "weights")):
             if self.factory is not None:
                 module = self.factory(self.n_features, self.embedding_dim)
                 _check_protocol(module, self.n_features, self.embedding_dim)
-                return module.float()
+                return module
             module = FullyConnectedAutoencoder(
                 self.n_features,
                 self.embedding_dim,
@@ -101,7 +101,7 @@ class Architecture(NamedTuple):
                 self.activation,
                 self.batch_norm,
             )
-            _draw_weights(module, self.weight_init)
+            _draw_weights(module.float(), self.weight_init)
         return module
 
     def load(self, weights: dict[str, np.ndarray], device: torch.device | str) -> nn.Module:
@@ -117,7 +117,7 @@ def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
 
 
 def _check_protocol(module: nn.Module, n_features: int, embedding_dim: int) -> None:
-    """Refuse a user's network that does not map rows to embeddings and back."""
+    """Refuse a user's network that does not map rows to embeddings and back, in float32."""
     if not isinstance(module, nn.Module) or not all(
         isinstance(getattr(module, part, None), nn.Module) for part in ("encoder", "decoder")
     ):
@@ -126,13 +126,13 @@ def _check_protocol(module: nn.Module, n_features: int, embedding_dim: int) -> N
             "called with (n_features, embedding_dim), returns a torch.nn.Module with the "
             f"submodules 'encoder' and 'decoder'. It returned {type(module).__name__!r}."
         )
-    module.eval()
+    module.float().eval()
     for part, n_in, n_out in (
         ("encoder", n_features, embedding_dim),
         ("decoder", embedding_dim, n_features),
     ):
         with torch.no_grad():
-            out = getattr(module, part)(torch.zeros(2, n_in))
+            out = getattr(module, part)(torch.zeros(2, n_in, dtype=torch.float32))
         if tuple(out.shape) != (2, n_out):
             raise ValueError(
                 f"The 'autoencoder' parameter of DECClustering gave a network whose {part} maps "

@@ -55,7 +55,7 @@ class OptimizerSettings:
             return self.learning_rate * (1.0 + math.cos(math.pi * step / n_steps)) / 2.0
         if self.decay is None:
             return self.learning_rate
-        return self.learning_rate / 10.0 ** (step // self.decay)
+        return self.learning_rate * 0.1 ** (step // self.decay)
 
 
 class ShardedOptimizer:
@@ -88,7 +88,7 @@ class ShardedOptimizer:
         self.weights = torch.cat([p.detach().reshape(-1).float() for p in named.values()])
         n_cast = len(self.weights) - sum(p.numel() for p in direct.values())
         self._cast = (
-            self.weights[:n_cast] if dtype == torch.float32 else (self.weights[:n_cast].to(dtype))
+            self.weights[:n_cast] if dtype == torch.float32 else self.weights[:n_cast].to(dtype)
         )
         _bind(module, self._names, [self.weights])
 
@@ -148,7 +148,7 @@ class ShardedOptimizer:
         # Batch statistics of a single row are undefined: it is normalised by the running ones.
         replica.train(n_batch > 1)
         randomness = LocalRandomness(generator) if self._local_randomness else nullcontext()
-        with randomness:
+        with torch.enable_grad(), randomness:
             value = loss(replica, rows, generator) / n_batch
             parameters = _parameters(replica, self._names)
             gradients = torch.autograd.grad(value, parameters, materialize_grads=True)

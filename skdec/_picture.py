@@ -82,6 +82,6 @@ def _mark(axes, place: np.ndarray, mark: str | np.ndarray, color) -> None:
                       bbox=frame | {"facecolor": "white"})  # fmt: skip
         return
     image = OffsetImage(
-        mark, zoom=48 / max(mark.shape[:2]), cmap="gray_r", interpolation="bilinear"
+        mark, zoom=_IMAGE_SIZE / max(mark.shape[:2]), cmap="gray_r", interpolation="bilinear"
     )
     axes.add_artist(AnnotationBbox(image, place, bboxprops=frame, pad=0.15))

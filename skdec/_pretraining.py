@@ -104,9 +104,12 @@ def refit_decoder(
     def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         return weight[rows] @ reconstruct(forward(decoder, Z[rows]), X[rows])
 
+    held = {id(weight) for weight in module.encoder.parameters()}
+    if any(id(weight) in held for weight in module.decoder.parameters()):
+        return  # to train weights that both halves share would move the embedding
     # Self-training may have stretched the embedding; Adam's steps do not depend on its scale.
     settings = replace(settings, optimizer=_DECODER_OPTIMIZER)
-    if any(parameter.requires_grad for parameter in module.decoder.parameters()):
+    if _is_trainable(module.decoder):
         dtype = resolve_precision(settings.precision, X.device, module)
         training = _Training(X, weight, settings, workers, dtype, verbose=0)
         training.run(module.decoder, loss, -(-settings.steps // 4), "decoder")
@@ -172,6 +175,8 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
     # A copy, in the training precision: these layers are only applied.
     before = copy.deepcopy(module.encoder[:k]).to(training.dtype).eval()
     pair = nn.ModuleList([module.encoder[k], module.decoder[len(module.decoder) - 1 - k]])
+    if not _is_trainable(pair):
+        return []  # an activation that stands alone, say
     first = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
     reconstruct = first if k == 0 else mean_squared_error
 
@@ -183,6 +188,10 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
         return training.weight[rows] @ reconstruct(decoded, x)
 
     return training.run(pair, loss, settings.layerwise_steps, f"layer {k + 1}")
+
+
+def _is_trainable(module: nn.Module) -> bool:
+    return any(weight.requires_grad for weight in module.parameters())
 
 
 def _corrupt(x: Tensor, corruption: float, generator: torch.Generator) -> Tensor:

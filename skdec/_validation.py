@@ -36,6 +36,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "corruption": [Interval(Real, 0, 1, closed="left")],
     "pretrain_optimizer": [_OPTIMIZERS],
     "pretrain_learning_rate": [_POSITIVE],
+    "pretrain_momentum": [Interval(Real, 0, 1, closed="left")],
     "pretrain_decay": [StrOptions({"cosine"}), _COUNT, None],
     "init": [StrOptions({"auto", "k-means++", "random"}), callable, "array-like"],
     "n_init": [_COUNT],
@@ -69,10 +70,10 @@ def check_hidden_dims(hidden_dims) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
-def check_data_limits(X: np.ndarray, n_clusters: int) -> None:
-    """Refuse fewer rows than clusters, in KMeans' words."""
-    if len(X) < n_clusters:
-        raise ValueError(f"n_samples={len(X)} should be >= n_clusters={n_clusters}.")
+def check_data_limits(n_samples: int, n_clusters: int) -> None:
+    """Refuse fewer rows (of positive weight) than clusters, in KMeans' words."""
+    if n_samples < n_clusters:
+        raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
 
 
 def check_unit_interval(X: np.ndarray, scaling: str | None, reconstruction_loss: str) -> None:

@@ -92,6 +92,11 @@ def test_without_matplotlib_all_but_the_picture_works(capsys, monkeypatch):
         ("a.csv", "x,y\n1,2\n3\n", [], "row 2 has 1 values, expected 2"),
         ("a.csv", "x,y\n1,2\n3,4\n", ["--labels", "z"], "--labels 'z' is none of"),
         ("a.csv", "x,y\n1,2\n3,nan\n", [], "contains NaN"),
+        ("a.csv", "x,x\n1,2\n3,4\n", [], "two columns of one name, in ['x', 'x']"),
+        ("a.csv", "x,y\n", [], "a.csv: no rows"),
+        ("a.csv", "x\n1\n2\n", ["--labels", "x"], "no columns besides the labels"),
+        ("a.csv", "1,2,red\n3,4,blue\n", [], "column '2' has the value 'red'"),
+        ("a.npz", "", [], "a.npz is not a file of numpy's"),
         (
             "a.csv",
             "x,y\n1,2\n3,4\n",
@@ -109,6 +114,30 @@ def test_wrong_input_is_told_in_one_line_with_code_2(name, content, more, words,
     message = capsys.readouterr().err
     assert message.startswith("skdec: error: ") and words in message
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("header", ["a,b", "0,1"])
+def test_header_is_not_a_row(header, encoding, capsys, tmp_path):
+    rows = "\n".join([header, "1,2", "3,4", "9,9"])
+    (tmp_path / "a.csv").write_text(rows, encoding=encoding)
+    assert main(["a.csv", "--n-clusters", "2", "--quiet", "--no-picture"]) == 0
+    assert "a: 3 rows, 2 features" in capsys.readouterr().out
+
+
+def test_labels_of_another_length_and_missing_folders_are_refused_before_any_work(capsys):
+    np.savez("a.npz", X=blobs()[0], y=np.zeros(3))
+    assert main(["a.npz", "--n-clusters", "3", "--labels", "y"]) == 2
+    assert "--labels 'y' has shape (3,), expected (90,)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["a.npz", "--n-clusters", "3", "--output", "nowhere/labels.csv"])
+    assert "nowhere is not a folder" in capsys.readouterr().err
+
+
+def test_zero_clusters_are_refused(capsys):
+    np.save("a.npy", blobs()[0])
+    assert main(["a.npy", "--n-clusters", "0"]) == 2
+    assert "'n_clusters' parameter" in capsys.readouterr().err
 
 
 def test_file_needs_a_number_of_clusters(capsys):

@@ -6,6 +6,7 @@ import pickle
 import joblib
 import numpy as np
 import pytest
+import torch
 from quick import blobs, quick
 from sklearn.base import clone
 from sklearn.cluster import KMeans
@@ -216,6 +217,59 @@ def test_users_network_is_trained_cloned_and_pickled():
     np.testing.assert_array_equal(again.transform(X), model.transform(X))
     loaded = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+
+
+class Tied(nn.Module):
+    """A decoder that is the transposed encoder: one weight for both, created in float64."""
+
+    class Transposed(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, z):
+            return z @ self.layer.weight
+
+    def __init__(self, n_features, embedding_dim):
+        super().__init__()
+        self.encoder = nn.Linear(n_features, embedding_dim)
+        self.decoder = self.Transposed(self.encoder)
+        self.double()
+
+
+def test_decoder_that_shares_the_encoders_weights_is_not_refitted():
+    X, _ = blobs()
+    model = quick(autoencoder=Tied).fit(X)
+    initial = quick(autoencoder=Tied, max_iter=0).fit(X)
+    assert not np.allclose(model.transform(X), initial.transform(X))
+    distances = pairwise_distances(model.transform(X), model.cluster_centers_)
+    # Refitting would have moved the embedding under the centres.
+    means = np.array([model.transform(X)[model.labels_ == k].mean(axis=0) for k in range(3)])
+    spread = np.abs(model.cluster_centers_ - means).max()
+    assert spread < 0.2 * distances.max()
+
+
+def test_flat_sequential_network_is_pretrained_layer_by_layer():
+    def flat(n_features, embedding_dim):
+        module = nn.Module()
+        module.encoder = nn.Sequential(nn.Linear(n_features, 8), nn.Tanh(), nn.Linear(8, 2))
+        module.decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, n_features))
+        return module
+
+    model = quick(autoencoder=flat, pretraining="layer-wise").fit(blobs()[0])
+    assert [len(curve) for curve in model.layerwise_loss_curves_] == [10, 0, 10]
+
+
+def test_fit_inside_no_grad_and_with_other_torch_defaults():
+    X, _ = blobs()
+    expected = quick().fit_transform(X)
+    with torch.no_grad():
+        np.testing.assert_array_equal(quick().fit_transform(X), expected)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert next(quick().fit(X).autoencoder_.parameters()).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_layer_wise_pretraining_of_a_network_without_mirrored_layers_is_refused():

@@ -115,6 +115,13 @@ def test_integer_weights_are_repeated_rows_to_the_bit():
     )
 
 
+def test_rows_of_no_weight_are_not_counted():
+    weight = np.zeros(90)
+    weight[:2] = 1.0
+    with pytest.raises(ValueError, match="n_samples=2 should be >= n_clusters=3"):
+        quick().fit(X, sample_weight=weight)
+
+
 def test_only_proportions_of_weights_matter():
     weight = np.random.default_rng(0).uniform(1, 2, len(X))
     expected = quick().fit(X, sample_weight=weight).predict_proba(X)
@@ -208,6 +215,7 @@ def test_bad_weights_are_refused_in_words(weight, words):
         ("optimizer", None),
         ("learning_rate", "fast"),
         ("momentum", 1.0),
+        ("pretrain_momentum", -0.1),
         ("batch_size", 0),
         ("update_interval", 0),
         ("max_iter", -1),
