@@ -310,8 +310,11 @@ DRAWS = {
 }
 
 
-@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_random_operations_draw_from_the_local_generator(draw):
+@pytest.mark.parametrize("name", DRAWS)
+def test_random_operations_draw_from_the_local_generator(name):
+    if "_like" in name and "generator" not in torch.ops.aten.rand_like.overloads():
+        pytest.skip("this torch has no random operation that is like a tensor and seeded")
+    draw = DRAWS[name]
     before = torch.get_rng_state()
     with LocalRandomness(random_stream(0)):
         first, second = draw(), draw()
