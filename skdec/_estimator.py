@@ -431,6 +431,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def fit(self, X, y=None, sample_weight=None):
         """Learn the embedding and the clusters of `X`.
 
+        After a failure or an interruption the estimator is as it was before the call.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -455,8 +457,6 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             If `X` is sparse, or `autoencoder` does not give a network.
         NotImplementedError
             If `autoencoder` draws random numbers in a way that cannot be made reproducible.
-
-        After any failure or interruption the estimator is as it was before the call.
         """
         with unchanged_on_failure(self):
             X = validate_data(self, X, dtype="numeric")

@@ -20,8 +20,8 @@ __all__ = ["clustering_accuracy", "relative_modularity"]
 # The neighbour graph of more rows than this is that of a fixed random choice among them.
 _MOST_ROWS = 10_000
 
-# With 1, two clusters of three well separated pairs would score as well as all six; much below
-# 1, clusters are cut to pieces. Measured in benchmarks/score_criterion.py.
+# With 1, six well separated clusters merged into two halves would score as well as all six;
+# much below 1, clusters are cut to pieces. Measured in benchmarks/score_criterion.py.
 _EXPONENT = 0.95
 
 
