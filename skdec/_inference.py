@@ -25,6 +25,12 @@ _TILE_ROWS = 32
 _ACCELERATOR_TILE_ROWS = 1024
 
 
+def apply_to_rows(module: nn.Module, x: Tensor, workers: Workers) -> Tensor:
+    """`module` applied to all rows of `x`, on the device where both are."""
+    tile_rows = _TILE_ROWS if x.device.type == "cpu" else _ACCELERATOR_TILE_ROWS
+    return in_tiles(lambda rows: forward(module, rows), x, workers, tile_rows)
+
+
 class Embedding(NamedTuple):
     """A trained network between the scale of the input and the embedding.
 
@@ -45,11 +51,13 @@ class Embedding(NamedTuple):
 
     def embed_scaled(self, x: Tensor, workers: Workers) -> Tensor:
         """The same for rows that are on the network's scale already, and on its device."""
-        return self._apply(self.autoencoder.encoder, x, workers)
+        return apply_to_rows(self.autoencoder.encoder, x, workers)
 
     def decode(self, Z: np.ndarray, workers: Workers) -> np.ndarray:
         """Rows of the embedding to float64 rows of shape (n_samples, n_features)."""
-        decoded = self._apply(self.autoencoder.decoder, self._tensor(Z.astype(np.float32)), workers)
+        decoded = apply_to_rows(
+            self.autoencoder.decoder, self._tensor(Z.astype(np.float32)), workers
+        )
         if self.decodes_logits:
             decoded = torch.sigmoid(decoded)
         return self.scaling.invert(decoded.cpu().numpy())
@@ -63,10 +71,6 @@ class Embedding(NamedTuple):
             for rows in row_blocks(*X.shape)
         ]
         return _sum(np.concatenate(errors), weight) / math.fsum(weight)
-
-    def _apply(self, module: nn.Module, x: Tensor, workers: Workers) -> Tensor:
-        tile_rows = _TILE_ROWS if x.device.type == "cpu" else _ACCELERATOR_TILE_ROWS
-        return in_tiles(lambda rows: forward(module, rows), x, workers, tile_rows)
 
     def _tensor(self, rows: np.ndarray) -> Tensor:
         weight = next(self.autoencoder.parameters(), torch.empty(0))

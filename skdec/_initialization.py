@@ -1,15 +1,157 @@
-"""Initial cluster centres in the embedding; no torch."""
+"""Initial centres in the embedding: as told, or of the best of several partitions; no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
-from sklearn.cluster import KMeans
+from scipy.sparse import csr_array
+from sklearn.cluster import KMeans, spectral_clustering
+from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
-from ._threads import scikit_learn_alone
+from ._neighbors import balanced_modularity, nearest_neighbors
+from ._threads import Workers, scikit_learn_alone
 from ._validation import check_init_centers
+
+# Partitions are made and judged on at most this many rows, or so many for each cluster.
+_MOST_ROWS, _ROWS_PER_CLUSTER = 10_000, 10
+
+# Of wider inputs the leading principal components stand for the rows: k-means and neighbours there
+# are much the same, less noisy, and found sooner.
+_MOST_COMPONENTS = 50
+
+# Neighbours of a row in the graph that makes partitions, and in the one that judges them: with few,
+# small clusters can be told apart.
+_N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 5
+
+# Groups of rows that spectral clustering joins: so many for each cluster, at most so many.
+_GROUPS_PER_CLUSTER, _MOST_GROUPS = (2, 3, 5, 10, 20, 40), 2_000
+
+
+class Judge(NamedTuple):
+    """Tells how well partitions keep to the neighbourhoods of the input space.
+
+    The graph is that of the input, which no training changes: states with different embeddings
+    compare. `rows` are the numbers of the rows in it, `x` their leading components, and `weight`
+    their weights.
+    """
+
+    rows: np.ndarray
+    x: np.ndarray
+    weight: np.ndarray
+    neighbors: np.ndarray
+
+    def score(self, labels: np.ndarray) -> float:
+        """The balanced modularity of the labels of `rows`."""
+        return balanced_modularity(self.neighbors, self.weight, labels)
+
+
+class Partition(NamedTuple):
+    """The chosen candidate: labels of the judge's rows; every candidate's score by its name."""
+
+    labels: np.ndarray
+    name: str
+    scores: dict[str, float]
+
+
+def input_judge(
+    x: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int, workers: Workers
+) -> Judge:
+    """The judge of partitions of rows `x` of the input, a random choice among them if many."""
+    rows = np.arange(len(x))
+    n_rows = max(_MOST_ROWS, _ROWS_PER_CLUSTER * n_clusters)
+    if len(x) > n_rows:
+        rows = np.sort(np.random.default_rng(seed).choice(len(x), n_rows, replace=False))
+    chosen = _leading_components(x[rows], seed)
+    return Judge(
+        rows, chosen, weight[rows], nearest_neighbors(chosen, _N_JUDGED_NEIGHBORS, workers)
+    )
+
+
+def _leading_components(x: np.ndarray, seed: int) -> np.ndarray:
+    if x.shape[1] <= _MOST_COMPONENTS or len(x) <= _MOST_COMPONENTS:
+        return x
+    pca = PCA(_MOST_COMPONENTS, svd_solver="randomized", random_state=seed)
+    with scikit_learn_alone():
+        return pca.fit_transform(x)
+
+
+def best_partition(
+    judge: Judge,
+    Z: np.ndarray,
+    n_clusters: int,
+    n_init: int,
+    seed: int,
+    workers: Workers,
+) -> Partition | None:
+    """The best of several partitions of the judge's rows, by their graph in the input space.
+
+    `Z` are these rows of the embedding. None if no partition into so many clusters was found.
+    """
+    candidates = {
+        name: labels
+        for name, labels in _candidates(judge, Z, n_clusters, n_init, seed, workers)
+        if len(np.unique(labels)) == n_clusters
+    }
+    if not candidates:
+        return None
+    scores = {name: judge.score(labels) for name, labels in candidates.items()}
+    best = max(scores, key=scores.get)
+    return Partition(candidates[best], best, scores)
+
+
+def _candidates(
+    judge: Judge,
+    Z: np.ndarray,
+    n_clusters: int,
+    n_init: int,
+    seed: int,
+    workers: Workers,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and labels of partitions that differ in what they take for a cluster.
+
+    k-means wants compact clusters of about the same size, in the input or in the embedding.
+    Spectral clustering of small groups of rows, by the edges between them in the embedding's
+    neighbour graph, finds long or uneven ones; the more groups, the finer the shapes.
+    """
+    weight = judge.weight
+    for name, rows in (("k-means, input", judge.x), ("k-means", Z)):
+        if len(np.unique(rows, axis=0)) >= n_clusters > 1:
+            yield name, _k_means(rows, weight, n_clusters, "k-means++", n_init, seed).labels_
+    graph = _symmetric_graph(nearest_neighbors(Z, _N_NEIGHBORS, workers), weight)
+    most = min(_MOST_GROUPS, len(np.unique(Z, axis=0)))
+    for n_groups in sorted({min(c * n_clusters, most) for c in _GROUPS_PER_CLUSTER}):
+        if n_groups > n_clusters > 1:
+            groups = _k_means(Z, weight, n_groups, "k-means++", 1, seed).labels_
+            yield f"spectral, {n_groups} groups", _join(groups, graph, n_clusters, seed)[groups]
+
+
+def _symmetric_graph(neighbors: np.ndarray, weight: np.ndarray) -> csr_array:
+    n_rows, k = neighbors.shape
+    ends = np.repeat(np.arange(n_rows), k), neighbors.ravel()
+    graph = csr_array((weight[ends[0]] * weight[ends[1]], ends), shape=(n_rows, n_rows))
+    return graph + graph.T
+
+
+def _join(groups: np.ndarray, graph: csr_array, n_clusters: int, seed: int) -> np.ndarray:
+    """A cluster for each group of rows, by spectral clustering of the edges between groups."""
+    member = csr_array((np.ones(len(groups)), (np.arange(len(groups)), groups)))
+    affinity = (member.T @ graph @ member).toarray()
+    # Groups without any edge would leave the spectrum degenerate.
+    affinity += 1e-6 * affinity.mean()
+    with scikit_learn_alone():
+        return spectral_clustering(
+            affinity, n_clusters=n_clusters, assign_labels="cluster_qr", random_state=seed
+        )
+
+
+def weighted_means(Z: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Centres of the clusters 0, 1, … of `labels`, float64 of shape (n_clusters, width of Z)."""
+    totals = np.bincount(labels, weight)
+    sums = [np.bincount(labels, weight * column) for column in Z.T.astype(np.float64)]
+    return np.stack(sums, axis=1) / totals[:, None]
 
 
 def initial_centers(
@@ -33,13 +175,21 @@ def initial_centers(
             init = init(rows(), n_clusters, random_state=check_random_state(seed))
             init = check_init_centers(init, n_clusters, rows().shape[1])
         init, n_init = embed(init).astype(np.float64), 1
-    elif init == "auto":
-        init = "k-means++"
-
     # Distinct rows may share an embedding, to the bit.
     n_found = min(n_clusters, len(np.unique(Z, axis=0)))
     start = init if isinstance(init, str) else init[:n_found]
-    kmeans = KMeans(n_found, init=start, n_init=n_init, random_state=seed)
+    centers = _k_means(Z, weight, n_found, start, n_init, seed).cluster_centers_
+    return np.resize(centers, (n_clusters, Z.shape[1]))
+
+
+def _k_means(
+    Z: np.ndarray,
+    weight: np.ndarray,
+    n_clusters: int,
+    init: str | np.ndarray,
+    n_init: int,
+    seed: int,
+) -> KMeans:
+    kmeans = KMeans(n_clusters, init=init, n_init=n_init, random_state=seed)
     with scikit_learn_alone():
-        kmeans.fit(Z.astype(np.float64), sample_weight=weight)
-    return np.resize(kmeans.cluster_centers_, (n_clusters, Z.shape[1]))
+        return kmeans.fit(Z.astype(np.float64), sample_weight=weight)

@@ -63,10 +63,13 @@ def _blocks(widths: list[int], activation: str, batch_norm: bool) -> nn.Sequenti
 
 
 def _draw_weights(module: nn.Module, weight_init: str | float) -> None:
-    """Draw the linear weights from He's uniform law or from N(0, weight_init^2); biases 0."""
+    """Draw the linear weights by the law that `weight_init` names; biases 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            if weight_init == "he":
+            if weight_init == "fan_in":
+                bound = 1.0 / math.sqrt(layer.in_features)
+                nn.init.uniform_(layer.weight, -bound, bound)
+            elif weight_init == "he":
                 nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
             else:
                 nn.init.normal_(layer.weight, std=float(weight_init))

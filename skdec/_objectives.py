@@ -1,9 +1,12 @@
-"""Equations 1 to 3 of the paper and the reconstruction losses: pure functions of tensors.
+"""Equations 1 to 3 of the paper the contrast of neighbours and the reconstruction losses:
+pure functions of tensors.
 
 References
 ----------
 .. [1] Xie, Girshick, Farhadi. "Unsupervised Deep Embedding for Clustering Analysis".
    ICML 2016, arXiv:1511.06335.
+.. [2] Damrich, Böhm, Hamprecht, Kobak. "From t-SNE to UMAP with contrastive learning".
+   ICLR 2023, arXiv:2206.01816.
 """
 
 from __future__ import annotations
@@ -47,6 +50,29 @@ def target_distribution(Q: Tensor, sample_weight: Tensor) -> Tensor:
 def kl_divergence(P: Tensor, log_Q: Tensor) -> Tensor:
     """Eq. 2, row by row: sum_j p_ij log(p_ij / q_ij), of shape (n_samples,)."""
     return (torch.xlogy(P, P) - P * log_Q).sum(dim=1)
+
+
+def neighbor_contrast(Z: Tensor, neighbors: Tensor, rows: Tensor) -> Tensor:
+    """Contrastive loss of pairs of neighbours, of shape (n_pairs,).
+
+    InfoNCE as in [2]_: each end of a pair has to be found among all other rows of the batch
+    by the other end, with the similarity log(1 / (1 + ||z - z'||^2)), which is the kernel of
+    Eq. 1 with one degree of freedom. `Z` and `neighbors` are the embeddings of the pairs' ends, of
+    shape (n_pairs, embedding_dim), and `rows` the row numbers of the ends, first those of `Z`, of
+    shape (2 n_pairs,): a row is no contrast to itself.
+    """
+    ends = torch.cat([Z, neighbors])
+    ends = ends - ends.detach().mean(dim=0)  # against cancellation in what follows
+    norms = ends.square().sum(dim=1)
+    distances = (norms[:, None] + norms[None, :] - 2.0 * (ends @ ends.T)).clamp_min(0.0)
+    partners = torch.arange(len(ends), device=Z.device).roll(len(Z))
+    similarities = -torch.log1p(distances)
+    itself = rows[:, None] == rows[None, :]
+    itself[torch.arange(len(ends), device=Z.device), partners] = False
+    losses = functional.cross_entropy(
+        similarities.masked_fill(itself, -torch.inf), partners, reduction="none"
+    )
+    return (losses[: len(Z)] + losses[len(Z) :]) / 2.0
 
 
 def mean_squared_error(decoded: Tensor, x: Tensor) -> Tensor:

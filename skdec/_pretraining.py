@@ -1,4 +1,4 @@
-"""Pretraining: an autoencoder learns the embedding, layer by layer or end to end."""
+"""Pretraining: an autoencoder learns the embedding, and neighbours in it refine it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import minibatches, steps_per_epoch
+from ._inference import apply_to_rows
+from ._neighbors import nearest_neighbors
 from ._networks import Architecture, forward, weights_of
-from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error
+from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
 from ._threads import Workers
 
@@ -24,12 +26,14 @@ _DECODER_OPTIMIZER = OptimizerSettings("adam", 0.001, momentum=0.0, decay="cosin
 class PretrainingSettings:
     """What the parameters of pretraining came to, with every "auto" resolved.
 
-    `layerwise_steps` and `steps` count mini-batches, the former for each layer.
+    `layerwise_steps`, `steps` and `neighbor_steps` count mini-batches, the first for each layer.
     """
 
-    layer_wise: bool
+    stages: str
     layerwise_steps: int
     steps: int
+    neighbor_steps: int
+    n_neighbors: int
     reconstruction_loss: str
     corruption: float
     optimizer: OptimizerSettings
@@ -45,6 +49,7 @@ class Pretrained(NamedTuple):
     weights: dict[str, np.ndarray]
     loss_curve: list[float]
     layerwise_loss_curves: list[list[float]]
+    neighbor_loss_curve: list[float]
 
 
 def auto_steps(n_rows: int) -> int:
@@ -54,6 +59,11 @@ def auto_steps(n_rows: int) -> int:
     slower than the data do.
     """
     return round(100 * n_rows ** (1 / 3))
+
+
+def auto_neighbor_steps(n_rows: int) -> int:
+    """Mini-batch steps of training with neighbours when none are given."""
+    return round(50 * n_rows ** (1 / 3))
 
 
 def pretrain(
@@ -79,12 +89,13 @@ def pretrain(
             resolve_precision(settings.precision, torch.device(settings.device), module),
             verbose,
         )
-        curves = []
-        if settings.layer_wise:
-            curves = [_train_pair(k, module, training) for k in range(len(module.encoder))]
-        loss = training.reconstruction()
-        curve = training.run(module, loss, settings.steps, "pretraining")
-    return Pretrained(weights_of(module), curve, curves)
+        layer_curves, neighbor_curve = [], []
+        if settings.stages == "layer-wise":
+            layer_curves = [_train_pair(k, module, training) for k in range(len(module.encoder))]
+        curve = training.run(module, training.reconstruction(), settings.steps, "pretraining")
+        if settings.stages == "neighbors" and len(X) > 2:
+            neighbor_curve = _train_with_neighbors(module, training)
+    return Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
 
 
 def refit_decoder(
@@ -190,6 +201,35 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
     return training.run(pair, loss, settings.layerwise_steps, f"layer {k + 1}")
 
 
+def _train_with_neighbors(module: nn.Module, training: _Training) -> list[float]:
+    """Keep each row and its neighbours together against all others, and the reconstruction.
+
+    The neighbours are those in the autoencoder's embedding, found once: more of them are of
+    the row's own class than of those in the input space. Each mini-batch step takes twice
+    `batch_size` rows, and one neighbour at random for each.
+    """
+    settings = training.settings
+    Z = apply_to_rows(module.encoder, training.X, training.workers).cpu().numpy()
+    check_finite(Z, settings.optimizer)
+    neighbors = nearest_neighbors(Z, settings.n_neighbors, training.workers)
+    neighbors = torch.from_numpy(neighbors).to(training.X.device)
+    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
+
+    def loss(module: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        choice = torch.randint(
+            neighbors.shape[1], rows.shape, generator=generator, device=rows.device
+        )
+        ends = torch.cat([rows, neighbors[rows, choice]])
+        x = training.X[ends]
+        Z = forward(module.encoder, x)
+        losses = neighbor_contrast(*Z.chunk(2), ends)
+        errors = reconstruct(forward(module.decoder, Z), x)
+        return training.weight[rows] @ losses + training.weight[ends] @ errors / 2.0
+
+    wide = replace(training, settings=replace(settings, batch_size=2 * settings.batch_size))
+    return wide.run(module, loss, settings.neighbor_steps, "neighbors")
+
+
 def _is_trainable(module: nn.Module) -> bool:
     return any(weight.requires_grad for weight in module.parameters())
 
@@ -203,7 +243,7 @@ def _corrupt(x: Tensor, corruption: float, generator: torch.Generator) -> Tensor
 def _check_pairs(module: nn.Module, settings: PretrainingSettings) -> None:
     """Refuse layer-wise pretraining of a network that has no mirrored pairs of layers."""
     halves = (module.encoder, module.decoder)
-    if settings.layer_wise and not (
+    if settings.stages == "layer-wise" and not (
         all(isinstance(half, nn.Sequential) for half in halves)
         and len(module.encoder) == len(module.decoder)
     ):

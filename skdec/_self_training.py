@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._backend import random_stream, resolve_precision
+from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import in_tiles, minibatches, steps_per_epoch
 from ._networks import forward
 from ._objectives import (
@@ -23,6 +23,11 @@ from ._threads import Workers
 
 # A round is undone at most so many times; then self-training ends.
 _MOST_SETBACKS = 3
+
+# A partition is taken over when all but this share of the rows are nearest to the right centre,
+# or after so many rounds.
+_MISALIGNED, _MOST_ALIGNMENT_ROUNDS = 0.01, 30
+_ALIGNMENT = OptimizerSettings("adam", 0.001, momentum=0.0)
 
 # Rows whose soft assignment is computed at once.
 _TILE_ROWS = 512
@@ -54,7 +59,7 @@ class SelfTrained:
     """Where self-training ended.
 
     The curves have an entry for each round that was kept. `setbacks` says in words what made
-    each of the other rounds void.
+    each of the other rounds void, and `undone`, if not empty, what made all of them void.
     """
 
     centers: np.ndarray
@@ -62,6 +67,7 @@ class SelfTrained:
     label_change_curve: list[float] = field(default_factory=list)
     converged: bool = False
     setbacks: list[str] = field(default_factory=list)
+    undone: str = ""
 
 
 class _Model(nn.Module):
@@ -79,6 +85,46 @@ class _Model(nn.Module):
 def auto_update_interval(n_rows: int, batch_size: int) -> int:
     """One epoch of mini-batch steps, but at least 30."""
     return max(30, steps_per_epoch(n_rows, batch_size))
+
+
+def align(
+    autoencoder: nn.Module,
+    centers: np.ndarray,
+    X: Tensor,
+    weight: Tensor,
+    labels: np.ndarray,
+    settings: SelfTrainingSettings,
+    workers: Workers,
+) -> np.ndarray:
+    """Train until the nearest centre of each row is that of its label; `autoencoder` in place.
+
+    A partition need not be one by nearest centres: two rings share theirs. The target here is
+    the partition itself in place of Eq. 3, with the reconstruction loss beside it. Returns the
+    centres.
+    """
+    model = _Model(
+        autoencoder.encoder, autoencoder.decoder, torch.from_numpy(centers).float().to(X.device)
+    )
+    optimizer = ShardedOptimizer(
+        model,
+        _ALIGNMENT,
+        batch_size=min(settings.batch_size, len(X)),
+        workers=workers,
+        dtype=resolve_precision(settings.precision, X.device, autoencoder),
+        seed=derived_seed(settings.seed, "alignment"),
+    )
+    generator = random_stream(settings.seed, "alignment batches", X.device)
+    target = torch.from_numpy(labels).long().to(X.device)
+    P = nn.functional.one_hot(target, len(centers)).float()
+    loss = _loss(X, P, weight, replace(settings, clustering_weight=1.0, reconstruction_weight=1.0))
+    for _ in range(_MOST_ALIGNMENT_ROUNDS):
+        log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
+        if _mean((log_Q.argmax(dim=1) != target).float(), weight) <= _MISALIGNED:
+            break
+        for batch in minibatches(len(X), settings.batch_size, settings.update_interval, generator):
+            optimizer.step(loss, batch, _ALIGNMENT.learning_rate)
+    autoencoder.eval()
+    return model.centers.detach().cpu().numpy().astype(np.float64)
 
 
 def self_train(

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
+from sklearn.base import clone
+from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.cluster import contingency_matrix
-from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import (
+    _safe_indexing,
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    check_scalar,
+    column_or_1d,
+)
+from sklearn.utils.validation import _num_samples
 
+from ._neighbors import modularity, nearest_neighbors
 from ._rows import distinct_rows
-from ._threads import scikit_learn_alone
+from ._threads import Workers
 from ._validation import check_sample_weight
 
-__all__ = ["clustering_accuracy", "relative_modularity"]
+__all__ = ["clustering_accuracy", "relative_modularity", "stability"]
 
 # The neighbour graph of more rows than this is that of a fixed random choice among them.
 _MOST_ROWS = 10_000
@@ -101,8 +111,9 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
 
     Raises
     ------
-    ValueError
-        If the lengths differ, or `X` or the weights are not finite.
+    TypeError, ValueError
+        If `n_neighbors` is not "auto" or a positive int, the lengths differ, or `X` or the
+        weights are not finite.
 
     References
     ----------
@@ -117,6 +128,8 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
     >>> round(relative_modularity(X, y), 3)
     0.98
     """
+    if n_neighbors != "auto":
+        check_scalar(n_neighbors, "n_neighbors", Integral, min_val=1)
     X = check_array(X, dtype="numeric")
     labels = column_or_1d(labels)
     check_consistent_length(X, labels)
@@ -131,23 +144,52 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
         return 0.0
     if n_neighbors == "auto":
         n_neighbors = min(15, math.ceil(math.sqrt(len(index))))
-    ends = _neighbor_pairs(X[index].astype(np.float64), n_neighbors)
-    edges = weight[ends[0]] * weight[ends[1]]
-    shares = coo_array((edges / edges.sum(), labels[ends]), shape=(n_clusters, n_clusters))
-    shares = (shares + shares.T).toarray() / 2.0
-    modularity = np.trace(shares) - np.square(shares.sum(axis=0)).sum()
-    return float(modularity / (1.0 - 1.0 / n_clusters) ** _EXPONENT)
+    with Workers() as workers:
+        neighbors = nearest_neighbors(X[index].astype(np.float64), n_neighbors, workers)
+    return modularity(neighbors, weight, labels) / (1.0 - 1.0 / n_clusters) ** _EXPONENT
 
 
-def _neighbor_pairs(X: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """Pairs (row, neighbour), of shape (2, n_samples * n_neighbors)."""
-    n_neighbors = min(n_neighbors, len(X) - 1)
-    # In units of the spread: distances of 1e30 and of 1e-30 are ordinary ones.
-    X = X / (np.abs(X).max() or 1.0)
-    X -= X.mean(axis=0)
-    X /= np.abs(X).max() or 1.0
-    # With several threads equally distant neighbours may come in another order.
-    with scikit_learn_alone():
-        graph = NearestNeighbors(n_neighbors=n_neighbors).fit(X)
-        neighbors = graph.kneighbors(return_distance=False)
-    return np.stack([np.repeat(np.arange(len(X)), n_neighbors), neighbors.reshape(-1)])
+def stability(estimator, X, *, random_state=None) -> float:
+    """Agreement of the clusterings that two halves of the rows lead to.
+
+    `X` is cut into two random halves, a clone of the estimator is fitted to each, and both
+    predict all rows. Clusters that are in the data are found by both; where there are none, each
+    half finds its own. It tells "clusters found" from "no clusters here" where a confident
+    `predict_proba` cannot, since self-training makes that confident on noise too. It costs two
+    fits to half of the rows.
+
+    Parameters
+    ----------
+    estimator : clusterer with `fit` and `predict`
+        Not fitted here; a Pipeline that ends in one will do.
+    X : array-like of shape (n_samples, n_features)
+        Rows, at least two for each cluster. Rows that are given twice may come into both halves
+        and make them agree.
+    random_state : int, RandomState instance or None, default=None
+        Draws the halves. The estimator's own `random_state` is its own.
+
+    Returns
+    -------
+    agreement : float
+        The adjusted Rand index of the two predictions, in [0, 1] (0 if it is negative): 1 for the
+        same clusters, about 0 for clusters that have nothing to do with each other. A single
+        cluster agrees with itself: 1.
+
+    Raises
+    ------
+    ValueError
+        If `X` has fewer than two rows, or if a half is too small for the estimator.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from sklearn.datasets import make_blobs
+    >>> from skdec.metrics import stability
+    >>> X, _ = make_blobs(90, centers=3, cluster_std=0.1, random_state=0)
+    >>> stability(KMeans(3, n_init=3, random_state=0), X, random_state=0)
+    1.0
+    """
+    order = check_random_state(random_state).permutation(_num_samples(X))
+    halves = np.array_split(order, 2)
+    labels = [clone(estimator).fit(_safe_indexing(X, half)).predict(X) for half in halves]
+    return max(0.0, float(adjusted_rand_score(*labels)))

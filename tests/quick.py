@@ -15,6 +15,7 @@ def quick(n_clusters=3, **params) -> DECClustering:
         "embedding_dim": 2,
         "pretrain_steps": 30,
         "layerwise_steps": 10,
+        "neighbor_steps": 10,
         "n_init": 2,
         "update_interval": 5,
         "max_iter": 3,

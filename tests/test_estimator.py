@@ -337,6 +337,7 @@ def test_score_is_the_relative_modularity_of_the_predictions(fitted):
     assert model.score(X, sample_weight=weight) == pytest.approx(model.score(repeated))
 
 
+@pytest.mark.filterwarnings("ignore:Self-training made the clusters agree less")
 def test_grid_search_without_scoring_finds_the_number_of_groups():
     X, _ = blobs(n_samples=300, n_features=4, centers=4, random_state=3)
     grid = {"n_clusters": [2, 3, 4, 6, 8]}

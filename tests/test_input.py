@@ -251,7 +251,7 @@ def test_cross_entropy_refuses_data_outside_the_unit_interval():
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("broken"), KeyboardInterrupt()])
-@pytest.mark.parametrize("stage", ["distinct_rows", "initial_centers", "self_train", "inertia"])
+@pytest.mark.parametrize("stage", ["distinct_rows", "best_partition", "self_train", "inertia"])
 def test_failed_or_interrupted_refit_leaves_the_estimator_as_it_was(monkeypatch, failure, stage):
     model, unfitted = quick().fit(X), quick()
     before = copy.copy(vars(model))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 
-from skdec.metrics import clustering_accuracy, relative_modularity
+from skdec.metrics import clustering_accuracy, relative_modularity, stability
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=30)
 
@@ -93,3 +93,34 @@ def test_modularity_of_many_rows_is_about_that_of_all():
     X, y = make_blobs(12_000, 2, centers=4, cluster_std=2.0, random_state=0)
     few = relative_modularity(X[:6000], y[:6000])
     assert relative_modularity(X, y) == pytest.approx(few, abs=0.03)
+
+
+@pytest.mark.parametrize("n_neighbors", [0, -1, 2.5, "many"])
+def test_modularity_refuses_a_nonsensical_number_of_neighbors(n_neighbors):
+    with pytest.raises((TypeError, ValueError), match="n_neighbors"):
+        relative_modularity([[0.0], [1.0], [2.0]], [0, 1, 1], n_neighbors=n_neighbors)
+
+
+def test_stability_tells_clusters_from_noise():
+    X, _ = make_blobs(400, 5, centers=4, cluster_std=0.3, random_state=0)
+    noise = np.random.default_rng(0).random((400, 20))
+    kmeans = KMeans(4, n_init=3, random_state=0)
+    assert stability(kmeans, X, random_state=0) == 1.0
+    assert 0.0 <= stability(kmeans, noise, random_state=0) < 0.2
+
+
+def test_stability_fits_clones_to_halves_and_is_reproducible():
+    seen = []
+
+    class Recording(KMeans):
+        def fit(self, X, y=None):
+            seen.append(X)
+            return super().fit(X)
+
+    X = np.random.default_rng(0).random((21, 2))
+    model = Recording(2, n_init=1, random_state=0)
+    first = stability(model, X, random_state=3)
+    assert not hasattr(model, "labels_")
+    assert [len(half) for half in seen] == [11, 10]
+    np.testing.assert_array_equal(np.unique(np.concatenate(seen), axis=0), np.unique(X, axis=0))
+    assert stability(model, X, random_state=3) == first

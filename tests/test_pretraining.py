@@ -31,9 +31,11 @@ ARCHITECTURE = Architecture(
 )
 
 SETTINGS = PretrainingSettings(
-    layer_wise=False,
+    stages="end-to-end",
     layerwise_steps=20,
     steps=60,
+    neighbor_steps=20,
+    n_neighbors=4,
     reconstruction_loss="mse",
     corruption=0.2,
     optimizer=OptimizerSettings("adam", 0.01, 0.9, "cosine"),
@@ -108,13 +110,13 @@ def test_the_first_loss_is_that_of_the_initial_weights():
     assert curve == [pytest.approx(expected, rel=1e-5)]
 
 
-@pytest.mark.parametrize("layer_wise", [False, True])
-def test_pretraining_is_a_function_of_its_arguments(layer_wise):
+@pytest.mark.parametrize("stages", ["neighbors", "end-to-end", "layer-wise"])
+def test_pretraining_is_a_function_of_its_arguments(stages):
     X, weight = rows(), np.random.default_rng(1).random(N_ROWS)
     X_before, weight_before = X.copy(), weight.copy()
     global_state = torch.get_rng_state()
-    first = run(X, weight, layer_wise=layer_wise)
-    again = run(X, weight, layer_wise=layer_wise, n_workers=2)
+    first = run(X, weight, stages=stages)
+    again = run(X, weight, stages=stages, n_workers=2)
     assert_same_weights(first.weights, again.weights)
     assert first.loss_curve == again.loss_curve
     assert first.layerwise_loss_curves == again.layerwise_loss_curves
@@ -156,11 +158,11 @@ def test_the_reconstruction_loss_is_the_named_one(reconstruction_loss):
     assert curve == [pytest.approx({"mse": 0.25, "bce": np.log(2)}[reconstruction_loss])]
 
 
-@pytest.mark.parametrize("layer_wise", [False, True])
-def test_divergence_is_an_error_that_names_the_learning_rate(layer_wise):
+@pytest.mark.parametrize("stages", ["neighbors", "end-to-end", "layer-wise"])
+def test_divergence_is_an_error_that_names_the_learning_rate(stages):
     settings = OptimizerSettings("sgd", 1e6, 0.9)
     with pytest.raises(ValueError, match="'pretrain_learning_rate' .it is 1000000.0."):
-        run(optimizer=settings, layer_wise=layer_wise)
+        run(optimizer=settings, stages=stages)
 
 
 def test_bfloat16_trains_weights_in_float32():
@@ -206,14 +208,14 @@ def test_a_stage_trains_its_pair_of_layers_alone(workers, k):
 
 
 def test_each_stage_has_a_loss_curve_and_all_layers_are_trained_in_the_end():
-    pretrained = run(layer_wise=True)
+    pretrained = run(stages="layer-wise")
     assert [len(curve) for curve in pretrained.layerwise_loss_curves] == [7, 7, 7]
     assert all(curve[-1] < curve[0] for curve in pretrained.layerwise_loss_curves)
     assert len(pretrained.loss_curve) == 20
 
 
 def test_layerwise_pretraining_helps_the_whole_autoencoder():
-    assert run(layer_wise=True).loss_curve[0] < 0.9 * run().loss_curve[0]
+    assert run(stages="layer-wise").loss_curve[0] < 0.9 * run().loss_curve[0]
 
 
 def test_a_stage_learns_what_the_layers_before_it_give(workers):
@@ -289,7 +291,7 @@ class _Halves(nn.Module):
 def test_networks_without_mirrored_layers_cannot_be_trained_layer_by_layer(factory):
     architecture = ARCHITECTURE._replace(factory=factory)
     with pytest.raises(ValueError, match="pretraining='layer-wise' needs an 'autoencoder'"):
-        run(architecture=architecture, layer_wise=True)
+        run(architecture=architecture, stages="layer-wise")
     assert len(run(architecture=architecture, steps=3).loss_curve) == 1
 
 

@@ -1,0 +1,73 @@
+"""The graph of nearest neighbours, and how well a partition keeps to it."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import KDTree
+from sklearn.neighbors import NearestNeighbors
+
+from ._threads import Workers, scikit_learn_alone
+
+# From this dimension on a tree visits nearly all rows, and brute force is quicker.
+_TREE_DIMENSIONS = 16
+
+
+def nearest_neighbors(X: np.ndarray, n_neighbors: int, workers: Workers) -> np.ndarray:
+    """The nearest other rows of each row, int64 of shape (n_rows, n_neighbors), nearest first.
+
+    Exact. In few dimensions by a tree, in a time that grows little faster than the number of
+    rows; in many by brute force, in its square. `n_neighbors` is cut to ``len(X) - 1``.
+    """
+    n_neighbors = min(n_neighbors, len(X) - 1)
+    X = _in_units_of_its_spread(X)
+    if X.shape[1] >= _TREE_DIMENSIONS:
+        # With several threads equally distant neighbours may come in another order.
+        with scikit_learn_alone():
+            return (
+                NearestNeighbors(n_neighbors=n_neighbors).fit(X).kneighbors(return_distance=False)
+            )
+    _, found = KDTree(X).query(X, n_neighbors + 1, workers=workers.n_workers)
+    # A row is usually the first of its own neighbours, but not among rows that coincide with it.
+    is_self = found == np.arange(len(X))[:, None]
+    is_self[~is_self.any(axis=1), -1] = True
+    return found[~is_self].reshape(len(X), n_neighbors)
+
+
+def modularity(neighbors: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> float:
+    """Newman's modularity of `labels` on the graph of `neighbors`, its edges taken both ways.
+
+    An edge weighs the product of its ends' weights. `labels` are numbers from 0.
+    """
+    inside, ends = _edge_shares(neighbors, weight, labels)
+    return float(inside - np.square(ends).sum())
+
+
+def balanced_modularity(neighbors: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> float:
+    """Geometric mean of the modularity and the assortativity coefficient of `labels`; >= 0.
+
+    Both are the share of edges inside clusters, less what is expected by chance. Modularity
+    prefers clusters of equal size; the assortativity coefficient divides it by its bound for
+    clusters of these sizes and likes to cut off a few rows. Their mean does neither.
+    """
+    inside, ends = _edge_shares(neighbors, weight, labels)
+    by_chance = np.square(ends).sum()
+    return float(max(inside - by_chance, 0.0) / np.sqrt(max(1.0 - by_chance, 1e-12)))
+
+
+def _edge_shares(
+    neighbors: np.ndarray, weight: np.ndarray, labels: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Share of the edges inside clusters, and share of the edges' ends in each cluster."""
+    ends = np.stack([np.repeat(np.arange(len(neighbors)), neighbors.shape[1]), neighbors.ravel()])
+    edges = weight[ends[0]] * weight[ends[1]]
+    edges /= edges.sum()
+    of_clusters = (np.bincount(labels[end], edges, labels.max() + 1) for end in ends)
+    inside = edges[labels[ends[0]] == labels[ends[1]]].sum()
+    return inside, sum(of_clusters) / 2.0
+
+
+def _in_units_of_its_spread(X: np.ndarray) -> np.ndarray:
+    """`X` in float64, shifted and scaled so that 1e30 and 1e-30 are ordinary distances."""
+    X = X / (np.abs(X).max() or 1.0)
+    X = X.astype(np.float64) - X.mean(axis=0)
+    return X / (np.abs(X).max() or 1.0)

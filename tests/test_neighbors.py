@@ -1,0 +1,241 @@
+"""The neighbour graph, the partitions made and judged on it, and training with neighbours."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from quick import blobs, quick
+from scipy.spatial.distance import cdist
+from sklearn.datasets import make_circles, make_moons
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score
+
+from skdec import DECClustering
+from skdec import _estimator as estimator_module
+from skdec._initialization import best_partition, input_judge, weighted_means
+from skdec._neighbors import balanced_modularity, modularity, nearest_neighbors
+from skdec._objectives import neighbor_contrast
+from skdec._self_training import SelfTrained
+from skdec._threads import Workers
+
+
+def neighbors_of(X, k, n_workers=1):
+    with Workers(n_workers) as workers:
+        return nearest_neighbors(X, k, workers)
+
+
+def partition_of(X, Z, n_clusters, n_init=3, seed=0):
+    with Workers(1) as workers:
+        judge = input_judge(X, np.ones(len(X)), n_clusters, seed, workers)
+        return judge, best_partition(judge, Z[judge.rows], n_clusters, n_init, seed, workers)
+
+
+# --- The graph ---
+
+
+@pytest.mark.parametrize("n_features", [2, 40])
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_nearest_neighbors_are_those_of_all_distances(n_features, scale):
+    X = np.random.default_rng(0).normal(size=(60, n_features))
+    distances = cdist(X, X)
+    np.fill_diagonal(distances, np.inf)
+    expected = np.argsort(distances, axis=1)[:, :4]
+    np.testing.assert_array_equal(neighbors_of(X * scale + 3 * scale, 4), expected)
+
+
+@pytest.mark.parametrize("n_features", [2, 40])
+def test_a_row_is_never_its_own_neighbor_even_among_rows_that_coincide(n_features):
+    X = np.repeat(np.random.default_rng(0).normal(size=(3, n_features)), 10, axis=0)
+    found = neighbors_of(X, 12)
+    assert (found != np.arange(30)[:, None]).all()
+    assert all(len(set(row)) == 12 for row in found)
+    # The nine rows that coincide with it come first.
+    assert (found[:, :9] // 10 == np.arange(30)[:, None] // 10).all()
+
+
+def test_there_are_at_most_all_other_rows_as_neighbors():
+    assert neighbors_of(np.arange(3.0)[:, None], 15).shape == (3, 2)
+
+
+def test_neighbors_do_not_depend_on_the_number_of_threads():
+    X = np.random.default_rng(0).integers(0, 4, size=(300, 3)).astype(float)  # many ties
+    np.testing.assert_array_equal(neighbors_of(X, 5, 1), neighbors_of(X, 5, 3))
+
+
+# --- Modularity ---
+
+# Two pairs of rows, each row the other's only neighbour.
+PAIRS = np.array([[1], [0], [3], [2]])
+
+
+def test_modularities_of_two_pairs_by_hand():
+    ones, apart = np.ones(4), np.array([0, 0, 1, 1])
+    assert modularity(PAIRS, ones, apart) == pytest.approx(0.5)  # 1 - 1/4 - 1/4
+    assert balanced_modularity(PAIRS, ones, apart) == pytest.approx(0.5 / np.sqrt(0.5))
+    # One row cut off: half of the edges inside, ends 1/4 and 3/4.
+    cut = np.array([0, 1, 1, 1])
+    assert modularity(PAIRS, ones, cut) == pytest.approx(0.5 - 1 / 16 - 9 / 16)
+    assert balanced_modularity(PAIRS, ones, cut) == 0.0
+
+
+def test_an_edge_weighs_the_product_of_its_ends_weights():
+    weight = np.array([2.0, 1.0, 1.0, 1.0])  # edges 2 and 1 of 3
+    expected = 1 - 4 / 9 - 1 / 9
+    assert modularity(PAIRS, weight, np.array([0, 0, 1, 1])) == pytest.approx(expected)
+
+
+def test_balanced_modularity_of_one_cluster_is_zero():
+    assert balanced_modularity(PAIRS, np.ones(4), np.zeros(4, dtype=int)) == 0.0
+
+
+def test_balanced_modularity_accepts_uneven_clusters_that_modularity_would_cut():
+    # Ten groups of five rows, of which six, a ring, have half of their edges into the next group.
+    group = np.arange(50) // 5
+    within = np.stack([5 * group + (np.arange(50) + step) % 5 for step in (1, 2, 3, 4)], axis=1)
+    within[:30, 2:] = (within[:30, 2:] + 5) % 30
+    uneven = np.where(group < 6, 0, group - 5)
+    even = group // 2
+    ones = np.ones(50)
+    assert modularity(within, ones, even) > modularity(within, ones, uneven)
+    assert balanced_modularity(within, ones, uneven) > balanced_modularity(within, ones, even)
+
+
+# --- The contrast of neighbours ---
+
+
+def test_contrast_of_two_pairs_by_hand():
+    Z, neighbors = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [5.0]])
+    rows = torch.tensor([0, 1, 2, 3])
+    found = neighbor_contrast(Z, neighbors, rows)
+
+    def kernel(a, b):
+        return 1 / (1 + (a - b) ** 2)
+
+    def loss(a, b, others):
+        return -np.log(kernel(a, b) / sum(kernel(a, c) for c in (b, *others)))
+
+    expected = [
+        (loss(0, 1, (3, 5)) + loss(1, 0, (3, 5))) / 2,
+        (loss(3, 5, (0, 1)) + loss(5, 3, (0, 1))) / 2,
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_row_that_comes_twice_is_no_contrast_to_itself():
+    Z, neighbors = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [0.0]])
+    first, _ = neighbor_contrast(Z, neighbors, torch.tensor([0, 1, 2, 0]))
+    # From row 0 its neighbour is found among {1, 3}, and back from 1 among {0, 3, 0}.
+    forth = -np.log(0.5 / (0.5 + 0.1))
+    back = -np.log(0.5 / (0.5 + 0.2 + 0.5))
+    assert float(first) == pytest.approx((forth + back) / 2, rel=1e-5)
+
+
+def test_contrast_is_the_same_far_from_the_origin():
+    Z, neighbors = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    rows = torch.arange(12)
+    near, far = (neighbor_contrast(Z + s, neighbors + s, rows) for s in (0.0, 1000.0))
+    torch.testing.assert_close(near, far, rtol=1e-3, atol=1e-3)
+
+
+# --- Candidates ---
+
+
+def test_the_partition_of_rings_is_found_and_k_means_is_not_chosen():
+    X, y = make_circles(400, noise=0.05, factor=0.4, random_state=0)
+    _, partition = partition_of(X, X, 2)
+    assert adjusted_rand_score(y, partition.labels) > 0.95
+    assert partition.name.startswith("spectral")
+    assert partition.scores[partition.name] == max(partition.scores.values())
+    assert partition.scores["k-means"] < partition.scores[partition.name] - 0.01
+
+
+def test_k_means_of_the_input_is_chosen_when_the_embedding_is_of_no_use():
+    X, y = blobs(300)
+    Z = np.random.default_rng(0).normal(size=(300, 2))
+    _, partition = partition_of(X, Z, 3)
+    assert partition.name == "k-means, input"
+    assert adjusted_rand_score(y, partition.labels) == 1.0
+
+
+def test_the_score_of_a_partition_does_not_depend_on_the_embedding():
+    X, y = blobs(120)
+    random = np.random.default_rng(0)
+    judges = [partition_of(X, random.normal(size=(120, 3)), 3)[0] for _ in range(2)]
+    assert judges[0].score(y) == judges[1].score(y) > judges[0].score(random.permutation(y))
+
+
+def test_many_rows_are_judged_by_a_choice_of_them():
+    X = np.random.default_rng(0).normal(size=(10_500, 2))
+    with Workers(1) as workers:
+        judge = input_judge(X, np.arange(10_500.0), 3, 0, workers)
+    assert len(judge.rows) == len(np.unique(judge.rows)) == 10_000
+    np.testing.assert_array_equal(judge.weight, judge.rows)
+
+
+def test_no_partition_where_neither_rows_nor_embeddings_differ_enough():
+    X, Z = np.zeros((5, 2)), np.zeros((5, 2))
+    X[0] = 1.0
+    assert partition_of(X, Z, 3)[1] is None
+
+
+def test_means_by_hand():
+    Z, weight = np.array([[0.0, 1.0], [4.0, 1.0], [5.0, 7.0]]), np.array([1.0, 3.0, 2.0])
+    np.testing.assert_allclose(weighted_means(Z, weight, np.array([1, 1, 0])), [[5, 7], [3, 1]])
+
+
+# --- The whole ---
+
+
+@pytest.mark.parametrize("make", [make_moons, make_circles])
+def test_long_and_nested_clusters_are_found_with_default_parameters(make):
+    parameters = {"factor": 0.5} if make is make_circles else {}
+    X, y = make(500, noise=0.05, random_state=0, **parameters)
+    model = DECClustering(2, random_state=0).fit(X)
+    assert adjusted_rand_score(y, np.random.default_rng(0).permutation(model.labels_)) < 0.1
+    assert adjusted_rand_score(y, model.labels_) > 0.95
+    # New rows from the same shapes too: it is the network that has learnt them.
+    new, new_y = make(500, noise=0.05, random_state=1, **parameters)
+    assert adjusted_rand_score(new_y, model.predict(new)) > 0.9
+
+
+def test_training_with_neighbors_draws_groups_together():
+    X, y = blobs(200)
+    spread = {}
+    for pretraining in ("end-to-end", "neighbors"):
+        model = quick(pretraining=pretraining, neighbor_steps=200, max_iter=0, init="k-means++")
+        Z = model.fit(X).transform(X)
+        within = np.mean([cdist(Z[y == k], Z[y == k]).mean() for k in range(3)])
+        spread[pretraining] = within / cdist(Z, Z).mean()
+    assert spread["neighbors"] < 0.7 * spread["end-to-end"]
+
+
+def test_curves_and_scores_tell_what_was_done():
+    X, _ = blobs()
+    model = quick().fit(X)
+    assert len(model.neighbor_loss_curve_) == 10
+    assert {"k-means", "k-means, input"} < set(model.init_scores_)
+    named = quick(init="k-means++", pretraining="end-to-end").fit(X)
+    assert named.neighbor_loss_curve_ == []
+    assert named.init_scores_ == {}
+
+
+def test_self_training_that_makes_the_clusters_worse_is_undone(monkeypatch):
+    X, y = blobs()
+
+    def ruin(autoencoder, centers, *args):
+        with torch.no_grad():
+            for weight in autoencoder.encoder.parameters():
+                weight.normal_(generator=torch.Generator().manual_seed(0))
+        random = np.random.default_rng(0)
+        return SelfTrained(random.normal(size=centers.shape), [1.0], [1.0], converged=True)
+
+    monkeypatch.setattr(estimator_module, "self_train", ruin)
+    with pytest.warns(ConvergenceWarning, match=r"it went from .* The state before it was kept"):
+        model = quick().fit(X)
+    assert adjusted_rand_score(y, model.labels_) == 1.0
+    # A named init means exactly that: nothing is judged.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ruined = quick(init="k-means++").fit(X)
+    assert adjusted_rand_score(y, ruined.labels_) < 0.9
