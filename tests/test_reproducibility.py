@@ -19,7 +19,13 @@ from skdec import DECClustering
 X, _ = blobs()
 
 # Wide enough for several shards a batch, several threads and, where it pays, bfloat16.
-WIDE = {"hidden_dims": (500, 500, 2000), "pretrain_steps": 10, "update_interval": 3, "max_iter": 2}
+WIDE = {
+    "hidden_dims": (500, 500, 2000),
+    "pretrain_steps": 10,
+    "neighbor_steps": 10,
+    "update_interval": 3,
+    "max_iter": 2,
+}
 
 
 def global_state():
