@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_memory,
 from ._backend import resolve_device
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
+    SCORE_MARGIN,
     Judge,
     best_partition,
     initial_centers,
@@ -93,11 +94,6 @@ _PAPERS["idec"] = _PAPERS["dec"] | {
     "optimizer": "adam",
     "learning_rate": 0.001,
 }
-
-
-# Scores of partitions of the input's neighbour graph differ by less than this without meaning: what
-# self-training moves at the clusters' borders improves the accuracy on digits and costs 0.001.
-_TOLERATED_LOSS = 0.01
 
 
 class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -185,10 +181,11 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         :class:`~sklearn.cluster.KMeans`. An array of shape (n_clusters, n_features) gives them
         in the input space; a callable is called as ``init(X, n_clusters,
         random_state=random_state)`` with the distinct rows and returns such an array. "auto"
-        makes several partitions of at most 10,000 rows (k-means of the input and of the
-        embedding, spectral clustering of small groups of rows), takes the one that best keeps
-        to the neighbourhoods of the input (`init_scores_`), and trains network and
-        centres to agree with it. Self-training that lowers this score by more than 0.01 is undone.
+        makes several partitions of at most 10,000 rows, or 10 for each cluster (k-means of the
+        input, of its 50 leading principal components if it is wider, and of the embedding;
+        below 2,000 clusters spectral clustering of small groups of rows), takes the one that best
+        keeps to the neighbourhoods of the input (`init_scores_`), and trains network and centres
+        to agree with it. Self-training that lowers this score by more than 0.01 is undone.
     n_init : int, default=20
         Restarts of k-means, the best of which is kept (published: 20).
     alpha : float, default=1.0
@@ -213,7 +210,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Mini-batch steps between two updates of the target; a *round*. "auto" is one epoch, but
         at least 30 steps.
     max_iter : int, default=100
-        Rounds of self-training, at most. 0 leaves out self-training: autoencoder + k-means.
+        Rounds of self-training, at most. 0 leaves out self-training: with a named `init`,
+        autoencoder + k-means.
     tol : float, default=0.001
         Self-training has converged when less than this share of the labels (by weight)
         changed in a round.
@@ -244,7 +242,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     inertia_ : float
         Weighted sum of squared distances to the closest centre, in the embedding.
     n_iter_ : int
-        Rounds of self-training.
+        Rounds of self-training, with those that were undone in the end.
     converged_ : bool
         Whether `tol` was reached.
     pretrain_loss_curve_ : list of float
@@ -255,9 +253,10 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Mean loss of each epoch of training with neighbours; empty without.
     init_scores_ : dict of str to float
         With ``init="auto"``, the score of each candidate partition by its name; the best was
-        taken. It is the geometric mean of modularity and assortativity coefficient on the graph
-        of the 5 nearest neighbours in the input (of its 50 leading principal components if it
-        has more features). Empty where the centres are those of k-means.
+        taken, but k-means of the input only if better by 0.01. The score is the geometric mean
+        of modularity and assortativity coefficient on the graph of the 5 nearest neighbours in
+        the input (of its 50 leading principal components if it has more features). Empty where
+        the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.
     label_change_curve_ : list of float
@@ -318,8 +317,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     supported by the same code, but this version has been measured on CPUs only.
 
     *Confidence.* Self-training sharpens Q also on data without clusters. Neither `predict_proba`
-    nor a silhouette in the embedding tells clusters from noise; :func:`skdec.metrics.stability`
-    does, at the cost of two fits to half of the rows.
+    nor a silhouette in the embedding tells clusters from noise. A low
+    :func:`skdec.metrics.stability` does, at the cost of two fits to half of the rows.
 
     References
     ----------
@@ -529,9 +528,9 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                     workers,
                     self.verbose,
                 )
-                if initial.judge is not None:
+                if initial.judge is not None and trained.kl_curve:
                     trained = self._keep_better(initial, trained, embedding, x, workers)
-                if trained.kl_curve and not self.reconstruction_weight:
+                if trained.kl_curve and not trained.undone and not self.reconstruction_weight:
                     Z = embedding.embed_scaled(x, workers)
                     refit_decoder(autoencoder, x, Z, weight, plan.pretraining, workers)
                 n_found = self._set_fitted(
@@ -799,7 +798,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Z = embedding.embed_scaled(x, workers).cpu().numpy()
         check_finite(Z, plan.pretraining.optimizer)
         if isinstance(plan.init, str) and plan.init == "auto" and len(Z) > self.n_clusters > 1:
-            initial = self._initialize_by_candidates(embedding, Z, x, weight, plan, workers)
+            initial = self._initialize_by_candidates(embedding, rows, Z, x, weight, plan, workers)
             if initial is not None:
                 return initial
         named = "k-means++" if isinstance(plan.init, str) and plan.init == "auto" else plan.init
@@ -815,12 +814,10 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         )
         return _Initial(centers)
 
-    def _initialize_by_candidates(self, embedding, Z, x, weight, plan, workers):
+    def _initialize_by_candidates(self, embedding, rows, Z, x, weight, plan, workers):
         """The best candidate, taken over by network and centres; None if that fails."""
         seed = plan.init_seed
-        judge = input_judge(
-            x.cpu().numpy(), weight.cpu().numpy().astype(float), self.n_clusters, seed, workers
-        )
+        judge = input_judge(x.cpu().numpy(), rows.weight, self.n_clusters, seed, workers)
         at, autoencoder = judge.rows, embedding.autoencoder
         partition = best_partition(judge, Z[at], self.n_clusters, self.n_init, seed, workers)
         if partition is None:
@@ -835,7 +832,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             plan.self_training,
             workers,
         )
-        labels = self._assign(judge.rows, centers, embedding, x, workers)
+        labels = self._assign(at, centers, embedding, x, workers)
         if len(np.unique(labels)) < self.n_clusters:
             _load(autoencoder, before)
             return None
@@ -852,10 +849,10 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         """Go back to the state before self-training if its clusters were clearly better."""
         judge = initial.judge
         score = judge.score(self._assign(judge.rows, trained.centers, embedding, x, workers))
-        if score >= initial.score - _TOLERATED_LOSS:
+        if score >= initial.score - SCORE_MARGIN:
             return trained
         _load(embedding.autoencoder, initial.weights)
-        undone = f"it went from {initial.score:.3f} to {score:.3f}"
+        undone = f"their score went from {initial.score:.3f} to {score:.3f}"
         return replace(trained, centers=initial.centers, undone=undone)
 
     def _set_fitted(self, X, sample_weight, embedding, plan, pretrained, initial, trained, workers):

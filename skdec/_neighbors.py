@@ -68,6 +68,8 @@ def _edge_shares(
 
 def _in_units_of_its_spread(X: np.ndarray) -> np.ndarray:
     """`X` in float64, shifted and scaled so that 1e30 and 1e-30 are ordinary distances."""
-    X = X / (np.abs(X).max() or 1.0)
-    X = X.astype(np.float64) - X.mean(axis=0)
-    return X / (np.abs(X).max() or 1.0)
+    X = X.astype(np.float64)
+    X /= np.abs(X).max() or 1.0
+    X -= X.mean(axis=0)
+    X /= np.abs(X).max() or 1.0
+    return X

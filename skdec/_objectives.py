@@ -1,4 +1,4 @@
-"""Equations 1 to 3 of the paper the contrast of neighbours and the reconstruction losses:
+"""Equations 1 to 3 of the paper, the contrast of neighbours and the reconstruction losses:
 pure functions of tensors.
 
 References
@@ -55,7 +55,7 @@ def kl_divergence(P: Tensor, log_Q: Tensor) -> Tensor:
 def neighbor_contrast(Z: Tensor, neighbors: Tensor, rows: Tensor) -> Tensor:
     """Contrastive loss of pairs of neighbours, of shape (n_pairs,).
 
-    InfoNCE as in [2]_: each end of a pair has to be found among all other rows of the batch
+    InfoNCE as in [2]_: each end of a pair has to be found among all other rows given here
     by the other end, with the similarity log(1 / (1 + ||z - z'||^2)), which is the kernel of
     Eq. 1 with one degree of freedom. `Z` and `neighbors` are the embeddings of the pairs' ends, of
     shape (n_pairs, embedding_dim), and `rows` the row numbers of the ends, first those of `Z`, of
@@ -68,7 +68,6 @@ def neighbor_contrast(Z: Tensor, neighbors: Tensor, rows: Tensor) -> Tensor:
     partners = torch.arange(len(ends), device=Z.device).roll(len(Z))
     similarities = -torch.log1p(distances)
     itself = rows[:, None] == rows[None, :]
-    itself[torch.arange(len(ends), device=Z.device), partners] = False
     losses = functional.cross_entropy(
         similarities.masked_fill(itself, -torch.inf), partners, reduction="none"
     )

@@ -19,6 +19,10 @@ from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_con
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
 from ._threads import Workers
 
+# Pairs that are contrasted with each other. A fixed number: the loss does not depend on how a batch
+# is cut into shards, and memory grows with the batch, not with its square.
+_CONTRASTED_PAIRS = 128
+
 _DECODER_OPTIMIZER = OptimizerSettings("adam", 0.001, momentum=0.0, decay="cosine")
 
 
@@ -206,7 +210,7 @@ def _train_with_neighbors(module: nn.Module, training: _Training) -> list[float]
 
     The neighbours are those in the autoencoder's embedding, found once: more of them are of
     the row's own class than of those in the input space. Each mini-batch step takes twice
-    `batch_size` rows, and one neighbour at random for each.
+    `batch_size` rows, and one neighbour at random for each; pairs are contrasted in groups.
     """
     settings = training.settings
     Z = apply_to_rows(module.encoder, training.X, training.workers).cpu().numpy()
@@ -222,9 +226,16 @@ def _train_with_neighbors(module: nn.Module, training: _Training) -> list[float]
         ends = torch.cat([rows, neighbors[rows, choice]])
         x = training.X[ends]
         Z = forward(module.encoder, x)
-        losses = neighbor_contrast(*Z.chunk(2), ends)
-        errors = reconstruct(forward(module.decoder, Z), x)
-        return training.weight[rows] @ losses + training.weight[ends] @ errors / 2.0
+        of_rows, of_neighbors = Z.chunk(2)
+        losses = [
+            neighbor_contrast(
+                of_rows[group], of_neighbors[group], ends.view(2, -1)[:, group].ravel()
+            )
+            for group in torch.arange(len(rows), device=rows.device).split(_CONTRASTED_PAIRS)
+        ]
+        # Every row is among `rows` once an epoch; its neighbour need not be decoded too.
+        errors = reconstruct(forward(module.decoder, of_rows), x[: len(rows)])
+        return training.weight[rows] @ (torch.cat(losses) + errors)
 
     wide = replace(training, settings=replace(settings, batch_size=2 * settings.batch_size))
     return wide.run(module, loss, settings.neighbor_steps, "neighbors")

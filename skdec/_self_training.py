@@ -105,10 +105,12 @@ def align(
     model = _Model(
         autoencoder.encoder, autoencoder.decoder, torch.from_numpy(centers).float().to(X.device)
     )
+    batch_size = min(settings.batch_size, len(X))
+    interval = auto_update_interval(len(X), batch_size)
     optimizer = ShardedOptimizer(
         model,
         _ALIGNMENT,
-        batch_size=min(settings.batch_size, len(X)),
+        batch_size=batch_size,
         workers=workers,
         dtype=resolve_precision(settings.precision, X.device, autoencoder),
         seed=derived_seed(settings.seed, "alignment"),
@@ -121,7 +123,7 @@ def align(
         log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
         if _mean((log_Q.argmax(dim=1) != target).float(), weight) <= _MISALIGNED:
             break
-        for batch in minibatches(len(X), settings.batch_size, settings.update_interval, generator):
+        for batch in minibatches(len(X), batch_size, interval, generator):
             optimizer.step(loss, batch, _ALIGNMENT.learning_rate)
     autoencoder.eval()
     return model.centers.detach().cpu().numpy().astype(np.float64)

@@ -31,8 +31,13 @@ _SCIKIT_LEARN = threading.Lock()
 @functools.cache
 def _openmp() -> ThreadpoolController:
     # OpenMP keeps its thread limit per calling thread, so limiting it here is invisible to
-    # every other thread. (A BLAS limit is global to the process; it is left alone.)
+    # every other thread. (A BLAS limit is global to the process: see `scikit_learn_alone`.)
     return ThreadpoolController().select(user_api="openmp")
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 @functools.cache
@@ -85,11 +90,11 @@ def single_threaded_kernels() -> Iterator[None]:
 def scikit_learn_alone() -> Iterator[None]:
     """Run a kernel of scikit-learn single-threaded, and no other of skdec's at the same time.
 
-    scikit-learn's k-means and neighbour searches limit the BLAS threads of the whole process
-    while they run, then put back what they found. Two at once could put back each other's limit
-    and leave it behind.
+    The BLAS of numpy and scipy has one limit for the whole process. scikit-learn's k-means and
+    neighbour searches set it while they run and then put back what they found; this does so for
+    everything else. Two at once could put back each other's limit and leave it behind.
     """
-    with _SCIKIT_LEARN, single_threaded_kernels():
+    with _SCIKIT_LEARN, single_threaded_kernels(), _blas().limit(limits=1):
         yield
 
 

@@ -153,10 +153,11 @@ def stability(estimator, X, *, random_state=None) -> float:
     """Agreement of the clusterings that two halves of the rows lead to.
 
     `X` is cut into two random halves, a clone of the estimator is fitted to each, and both
-    predict all rows. Clusters that are in the data are found by both; where there are none, each
-    half finds its own. It tells "clusters found" from "no clusters here" where a confident
-    `predict_proba` cannot, since self-training makes that confident on noise too. It costs two
-    fits to half of the rows.
+    predict all rows. Clusters that are in the data are found by both; in noise each half finds its
+    own. A low value says that the clusters are not in the data, which a confident `predict_proba`
+    does not deny, since self-training makes it confident on noise too. A high value does not prove
+    that they are: both halves cut a single long group at the same place. It costs two fits to half
+    of the rows.
 
     Parameters
     ----------

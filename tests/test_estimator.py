@@ -103,7 +103,7 @@ def test_curves_have_an_entry_for_each_round_and_epoch():
 
 def test_max_iter_zero_is_k_means_in_the_embedding_of_the_autoencoder():
     X, _ = blobs()
-    model = quick(max_iter=0).fit(X)
+    model = quick(max_iter=0, init="k-means++", pretraining="end-to-end").fit(X)
     Z = model.transform(X)
     expected = KMeans(3, init=model.cluster_centers_, n_init=1).fit(Z)
     np.testing.assert_array_equal(model.labels_, expected.labels_)
