@@ -9,7 +9,6 @@ is a line of `benchmarks/results/accuracy.jsonl`; a run that was stopped goes on
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from datasets import DATA_SETS, load
 from machine import describe_machine
+from resumable import Results, spread
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
@@ -25,7 +25,6 @@ from sklearn.mixture import GaussianMixture
 from skdec import DECClustering
 from skdec.metrics import clustering_accuracy
 
-RESULTS = Path(__file__).parent / "results"
 _MEASURES = ("ACC", "NMI", "ARI", "seconds")
 
 
@@ -59,22 +58,21 @@ def measure(cluster: Callable[[np.ndarray], np.ndarray], X: np.ndarray, y: np.nd
     }
 
 
-def run(arguments: argparse.Namespace, path: Path) -> list[dict]:
-    """All results, those of earlier runs read from `path` and the others appended to it."""
-    done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def run(arguments: argparse.Namespace) -> list[dict]:
+    """All results that were asked for, new ones and those of earlier runs."""
+    results = Results("accuracy.jsonl")
     for data in arguments.datasets:
         X, y = load(data, arguments.data)
         for seed in arguments.seeds:
             for method, cluster in methods(len(np.unique(y)), seed):
                 key = {"data": data, "method": method, "seed": seed}
-                if any(key.items() <= result.items() for result in done):
-                    continue
-                result = key | measure(cluster, X, y)
-                print(json.dumps(result), flush=True)
-                done.append(result)
-                with path.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
-    return [r for r in done if r["seed"] in arguments.seeds and r["data"] in arguments.datasets]
+                if not results.has(key):
+                    results.add(key | measure(cluster, X, y))
+    return [
+        row
+        for row in results.rows
+        if row["seed"] in arguments.seeds and row["data"] in arguments.datasets
+    ]
 
 
 def table(results: list[dict]) -> str:
@@ -84,7 +82,7 @@ def table(results: list[dict]) -> str:
     for data, method in dict.fromkeys((r["data"], r["method"]) for r in results):
         rows = [r for r in results if (r["data"], r["method"]) == (data, method)]
         columns = [[row[name] for row in rows] for name in _MEASURES]
-        cells = [f"{np.median(c):.3f} ({min(c):.3f} to {max(c):.3f})" for c in columns[:3]]
+        cells = [spread(column) for column in columns[:3]]
         cells.append(f"{np.median(columns[3]):.1f}")
         lines.append("| " + " | ".join([data, method, *cells, str(len(rows))]) + " |")
     return "\n".join(lines)
@@ -97,9 +95,8 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     arguments = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
     print(describe_machine())
-    print(table(run(arguments, RESULTS / "accuracy.jsonl")))
+    print(table(run(arguments)))
 
 
 if __name__ == "__main__":

@@ -11,20 +11,18 @@ scale) does not converge; the default is Adam, all else as published.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 from datasets import load_images
 from machine import describe_machine
+from resumable import FOLDER, Results, spread
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from skdec import DECClustering
 from skdec.metrics import clustering_accuracy
-
-RESULTS = Path(__file__).parent / "results"
 
 # Accuracy as published: Xie et al. 2016 (MNIST), Guo et al. 2017 (the rest).
 PUBLISHED = {
@@ -48,7 +46,7 @@ def estimators(data: str, seed: int, settings: dict) -> dict:
         "pretrain_steps": round(100_000 * scale),
         "pretrain_optimizer": settings["pretrain_optimizer"],
         "max_iter": settings["max_iter"],
-        "memory": str(RESULTS / "cache"),
+        "memory": str(FOLDER / "cache"),
         "random_state": seed,
     }
     if settings["pretrain_optimizer"] == "sgd":
@@ -81,24 +79,19 @@ def measure(estimator, X, y) -> dict:
     }
 
 
-def run(arguments: argparse.Namespace, settings: dict, path: Path) -> list[dict]:
-    """All results, those of earlier runs read from `path` and the others appended to it."""
-    done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def run(arguments: argparse.Namespace, settings: dict) -> list[dict]:
+    """All results that were asked for, new ones and those of earlier runs."""
+    results = Results("paper.jsonl")
     for data in arguments.datasets:
         X, y = load_images(data, arguments.data)
         for seed in arguments.seeds:
             for method, estimator in estimators(data, seed, settings).items():
                 key = {"data": data, "method": method, "seed": seed} | settings
-                if any(key.items() <= result.items() for result in done):
-                    continue
-                result = key | measure(estimator, X, y)
-                print(json.dumps(result), flush=True)
-                done.append(result)
-                with path.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
+                if not results.has(key):
+                    results.add(key | measure(estimator, X, y))
     return [
         result
-        for result in done
+        for result in results.rows
         if settings.items() <= result.items()
         and result["seed"] in arguments.seeds
         and result["data"] in arguments.datasets
@@ -113,16 +106,12 @@ def table(results: list[dict]) -> str:
     ]
     for data, method in dict.fromkeys((r["data"], r["method"]) for r in results):
         rows = [r for r in results if (r["data"], r["method"]) == (data, method)]
-        measures = [_spread([row[name] for row in rows]) for name in ("ACC", "NMI", "ARI")]
+        measures = [spread([row[name] for row in rows]) for name in ("ACC", "NMI", "ARI")]
         published = str(PUBLISHED.get((data, method), ""))
         rounds = f"{np.median([row['rounds'] for row in rows]):.0f}"
         cells = [data, method, published, *measures, rounds, str(len(rows))]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{np.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def main() -> None:
@@ -138,9 +127,8 @@ def main() -> None:
     settings = {
         name: getattr(arguments, name) for name in ("scale", "pretrain_optimizer", "max_iter")
     }
-    RESULTS.mkdir(exist_ok=True)
     print(describe_machine())
-    print(table(run(arguments, settings, RESULTS / "paper.jsonl")))
+    print(table(run(arguments, settings)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import StandardScaler
@@ -30,14 +31,23 @@ def test_separated_groups_are_found_with_default_parameters(name, X, y):
     assert adjusted_rand_score(y, labels) > 0.95
 
 
-def test_digits_are_found_better_than_by_chance_and_self_training_helps():
+def test_digits_are_found_much_better_than_by_k_means():
     X, y = load_digits(return_X_y=True)
-    params = {"n_clusters": 10, "random_state": 0, "pretrain_steps": 1000}
-    labels = DECClustering(**params).fit_predict(X)
-    initial = DECClustering(**params, max_iter=0).fit_predict(X)
+    labels = DECClustering(10, random_state=0).fit_predict(X)
+    by_k_means = KMeans(10, n_init=10, random_state=0).fit_predict(X)
     assert clustering_accuracy(y, np.random.default_rng(0).permutation(labels)) < 0.2
-    assert clustering_accuracy(y, labels) > 0.7
-    assert adjusted_rand_score(y, labels) > adjusted_rand_score(y, initial)
+    assert clustering_accuracy(y, labels) > 0.85
+    assert adjusted_rand_score(y, labels) > adjusted_rand_score(y, by_k_means) + 0.1
+
+
+def test_self_training_improves_on_k_means_in_the_embedding_of_the_autoencoder():
+    X, y = load_digits(return_X_y=True)
+    params = {"init": "k-means++", "pretraining": "end-to-end", "pretrain_steps": 600}
+    found = [
+        DECClustering(10, **params, max_iter=max_iter, random_state=0).fit_predict(X)
+        for max_iter in (0, 100)
+    ]
+    assert adjusted_rand_score(y, found[1]) > adjusted_rand_score(y, found[0]) + 0.02
 
 
 def test_new_rows_go_to_the_clusters_of_their_groups():
