@@ -242,7 +242,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     inertia_ : float
         Weighted sum of squared distances to the closest centre, in the embedding.
     n_iter_ : int
-        Rounds of self-training, with those that were undone in the end.
+        Rounds of self-training, those that were undone among them.
     converged_ : bool
         Whether `tol` was reached.
     pretrain_loss_curve_ : list of float
@@ -868,7 +868,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             labels_=labels,
             cluster_centers_=_like(X, centers),
             inertia_=inertia(Z, centers, labels, sample_weight),
-            n_iter_=len(trained.kl_curve),
+            n_iter_=len(trained.kl_curve) + len(trained.setbacks),
             converged_=trained.converged,
             init_scores_=initial.scores or {},
             autoencoder_=embedding.autoencoder,

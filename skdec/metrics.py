@@ -146,7 +146,7 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
         n_neighbors = min(15, math.ceil(math.sqrt(len(index))))
     with Workers() as workers:
         neighbors = nearest_neighbors(X[index].astype(np.float64), n_neighbors, workers)
-    return modularity(neighbors, weight, labels) / (1.0 - 1.0 / n_clusters) ** _EXPONENT
+    return modularity(neighbors, weight, labels) / float(1.0 - 1.0 / n_clusters) ** _EXPONENT
 
 
 def stability(estimator, X, *, random_state=None) -> float:
