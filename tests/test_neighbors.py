@@ -251,8 +251,17 @@ def test_a_global_output_container_does_not_reach_the_inside(container):
         np.testing.assert_array_equal(quick().fit(X).labels_, expected)
 
 
-def test_contrasted_groups_bound_the_memory_and_leave_the_loss_to_the_group():
+def test_pairs_are_contrasted_in_groups_of_a_bounded_size(monkeypatch):
+    sizes = []
+
+    def recording(Z, neighbors, rows):
+        sizes.append(len(Z))
+        assert neighbors.shape == Z.shape and len(rows) == 2 * len(Z)
+        return neighbor_contrast(Z, neighbors, rows)
+
+    monkeypatch.setattr("skdec._pretraining.neighbor_contrast", recording)
     X = np.random.default_rng(0).normal(size=(700, 4)).astype(np.float32)
-    model = quick(batch_size=700, neighbor_steps=3, hidden_dims=(8,)).fit(X)
-    # Chance: each end among the other 255 of its group, whatever the size of the batch.
-    assert model.neighbor_loss_curve_[0] < np.log(255) + 1.5
+    quick(batch_size=700, neighbor_steps=3, hidden_dims=(8,)).fit(X)
+    # Four shards of 175 pairs, each cut in two, in each of the steps.
+    assert sorted(set(sizes)) == [47, 128]
+    assert sum(sizes) == 3 * 700
