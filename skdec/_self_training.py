@@ -1,4 +1,4 @@
-"""Self-training: encoder and centres follow a target that sharpens their own assignment."""
+"""Self-training: encoder and centres follow a target, a partition or their sharpened assignment."""
 
 from __future__ import annotations
 
