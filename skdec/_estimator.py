@@ -149,17 +149,20 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         "end-to-end" trains the whole autoencoder. "layer-wise" trains a denoising autoencoder
         for each pair of layers in turn, as published, before that. "neighbors" goes on after
         "end-to-end": the nearest neighbours of each row in the autoencoder's embedding are
-        found once, and mini-batches of twice `batch_size` rows, each with one of its neighbours,
-        are trained with the contrastive loss InfoNCE in the kernel of DEC's Eq. 1 [3]_
-        plus the reconstruction loss.
+        found once, and the encoder is trained on mini-batches of rows, each with one of its
+        neighbours, with the contrastive loss InfoNCE in the kernel of DEC's Eq. 1 [3]_; then the
+        decoder is trained again, to the new embedding.
     pretrain_steps : "auto" or int, default="auto"
-        Mini-batch steps of training the whole autoencoder. "auto" is 100 times the cube root of
-        the number of distinct rows: 2,154 for 10,000 rows.
+        Mini-batch steps of training the whole autoencoder. "auto" is 32 times the square root of
+        the number of distinct rows: 3,200 for 10,000 rows.
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
     neighbor_steps : "auto" or int, default="auto"
-        Mini-batch steps of training with neighbours, if "neighbors". "auto" is half the "auto"
-        of `pretrain_steps`.
+        Mini-batch steps of training with neighbours, if "neighbors". "auto" is 21 times the square
+        root of the number of distinct rows.
+    neighbor_learning_rate : float, default=0.002
+        Initial learning rate of training with neighbours; optimiser and decay are those of
+        pretraining.
     n_neighbors : int, default=7
         Neighbours of each row, if "neighbors"; fewer if there are not as many rows. It
         should not exceed the size of the smallest cluster.
@@ -204,8 +207,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Learning rate of self-training, constant.
     momentum : float, default=0.9
         Momentum of "sgd" in self-training; in [0, 1).
-    batch_size : int, default=256
-        Rows of a mini-batch, at most.
+    batch_size : int, default=128
+        Rows of a mini-batch, at most (published: 256).
     update_interval : "auto" or int, default="auto"
         Mini-batch steps between two updates of the target; a *round*. "auto" is one epoch, but
         at least 30 steps.
@@ -360,6 +363,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         pretrain_steps="auto",
         layerwise_steps="auto",
         neighbor_steps="auto",
+        neighbor_learning_rate=0.002,
         n_neighbors=7,
         reconstruction_loss="mse",
         corruption=0.2,
@@ -376,7 +380,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         optimizer="sgd",
         learning_rate=0.01,
         momentum=0.9,
-        batch_size=256,
+        batch_size=128,
         update_interval="auto",
         max_iter=100,
         tol=0.001,
@@ -398,6 +402,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         self.pretrain_steps = pretrain_steps
         self.layerwise_steps = layerwise_steps
         self.neighbor_steps = neighbor_steps
+        self.neighbor_learning_rate = neighbor_learning_rate
         self.n_neighbors = n_neighbors
         self.reconstruction_loss = reconstruction_loss
         self.corruption = corruption
@@ -751,6 +756,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 self.pretrain_momentum,
                 self.pretrain_decay,
             ),
+            neighbor_learning_rate=self.neighbor_learning_rate,
             batch_size=self.batch_size,
             precision=self.precision,
             device=str(device),

@@ -19,7 +19,7 @@ Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
 
 # A batch is cut into shards of at least this many rows, at most four; weights are updated in
 # slices of at least this many numbers, at most eight.
-_SHARD_ROWS, _MOST_SHARDS = 128, 4
+_SHARD_ROWS, _MOST_SHARDS = 64, 4
 _SLICE_WEIGHTS, _MOST_SLICES = 2**18, 8
 
 # Products of weights and rows below which handing a shard to another thread costs more than

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from ._threads import Workers
 
 # Pairs that are contrasted with each other. A fixed number: the loss does not depend on how a batch
 # is cut into shards, and memory grows with the batch, not with its square.
-_CONTRASTED_PAIRS = 128
+_CONTRASTED_PAIRS = 64
 
 _DECODER_OPTIMIZER = OptimizerSettings("adam", 0.001, momentum=0.0, decay="cosine")
 
@@ -41,6 +42,7 @@ class PretrainingSettings:
     reconstruction_loss: str
     corruption: float
     optimizer: OptimizerSettings
+    neighbor_learning_rate: float
     batch_size: int
     precision: str
     device: str
@@ -62,12 +64,12 @@ def auto_steps(n_rows: int) -> int:
     It is the number of steps that decides the accuracy, not that of epochs: it grows, but
     slower than the data do.
     """
-    return round(100 * n_rows ** (1 / 3))
+    return round(32 * math.sqrt(n_rows))
 
 
 def auto_neighbor_steps(n_rows: int) -> int:
     """Mini-batch steps of training with neighbours when none are given."""
-    return round(50 * n_rows ** (1 / 3))
+    return round(21 * math.sqrt(n_rows))
 
 
 def pretrain(
@@ -98,7 +100,10 @@ def pretrain(
             layer_curves = [_train_pair(k, module, training) for k in range(len(module.encoder))]
         curve = training.run(module, training.reconstruction(), settings.steps, "pretraining")
         if settings.stages == "neighbors" and len(X) > 2:
-            neighbor_curve = _train_with_neighbors(module, training)
+            neighbor_curve = _train_with_neighbors(module.encoder, training)
+            # The embedding has moved away from the decoder.
+            Z = apply_to_rows(module.encoder, training.X, workers)
+            refit_decoder(module, training.X, Z, training.weight, settings, workers)
     return Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
 
 
@@ -112,7 +117,7 @@ def refit_decoder(
 ) -> None:
     """Train the decoder alone to map the fixed embedding `Z` back to `X`, in place.
 
-    Self-training without the reconstruction term moves the embedding away from the decoder.
+    Training without the reconstruction term moves the embedding away from the decoder.
     """
     reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
 
@@ -205,40 +210,35 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
     return training.run(pair, loss, settings.layerwise_steps, f"layer {k + 1}")
 
 
-def _train_with_neighbors(module: nn.Module, training: _Training) -> list[float]:
-    """Keep each row and its neighbours together against all others, and the reconstruction.
+def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float]:
+    """Keep each row and its neighbours together against all others.
 
     The neighbours are those in the autoencoder's embedding, found once: more of them are of
-    the row's own class than of those in the input space. Each mini-batch step takes twice
-    `batch_size` rows, and one neighbour at random for each; pairs are contrasted in groups.
+    the row's own class than of those in the input space. Each row of a mini-batch comes with one
+    neighbour, drawn at random; pairs are contrasted in groups.
     """
     settings = training.settings
-    Z = apply_to_rows(module.encoder, training.X, training.workers).cpu().numpy()
+    if not _is_trainable(encoder):
+        return []
+    Z = apply_to_rows(encoder, training.X, training.workers).cpu().numpy()
     check_finite(Z, settings.optimizer)
     neighbors = nearest_neighbors(Z, settings.n_neighbors, training.workers)
     neighbors = torch.from_numpy(neighbors).to(training.X.device)
-    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
 
-    def loss(module: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         choice = torch.randint(
             neighbors.shape[1], rows.shape, generator=generator, device=rows.device
         )
-        ends = torch.cat([rows, neighbors[rows, choice]])
-        x = training.X[ends]
-        Z = forward(module.encoder, x)
-        of_rows, of_neighbors = Z.chunk(2)
-        losses = [
-            neighbor_contrast(
-                of_rows[group], of_neighbors[group], ends.view(2, -1)[:, group].ravel()
-            )
-            for group in torch.arange(len(rows), device=rows.device).split(_CONTRASTED_PAIRS)
-        ]
-        # Every row is among `rows` once an epoch; its neighbour need not be decoded too.
-        errors = reconstruct(forward(module.decoder, of_rows), x[: len(rows)])
-        return training.weight[rows] @ (torch.cat(losses) + errors)
+        ends = torch.stack([rows, neighbors[rows, choice]])
+        Z, of_neighbors = forward(encoder, training.X[ends.ravel()]).chunk(2)
+        groups = torch.arange(len(rows), device=rows.device).split(_CONTRASTED_PAIRS)
+        losses = [neighbor_contrast(Z[g], of_neighbors[g], ends[:, g].ravel()) for g in groups]
+        return training.weight[rows] @ torch.cat(losses)
 
-    wide = replace(training, settings=replace(settings, batch_size=2 * settings.batch_size))
-    return wide.run(module, loss, settings.neighbor_steps, "neighbors")
+    rate = settings.neighbor_learning_rate
+    optimizer = replace(settings.optimizer, learning_rate=rate)
+    own = replace(training, settings=replace(settings, optimizer=optimizer))
+    return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
 
 
 def _is_trainable(module: nn.Module) -> bool:

@@ -38,6 +38,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "corruption": [Interval(Real, 0, 1, closed="left")],
     "pretrain_optimizer": [_OPTIMIZERS],
     "pretrain_learning_rate": [_POSITIVE],
+    "neighbor_learning_rate": [_POSITIVE],
     "pretrain_momentum": [Interval(Real, 0, 1, closed="left")],
     "pretrain_decay": [StrOptions({"cosine"}), _COUNT, None],
     "init": [StrOptions({"auto", "k-means++", "random"}), callable, "array-like"],

@@ -35,6 +35,7 @@ SETTINGS = PretrainingSettings(
     layerwise_steps=20,
     steps=60,
     neighbor_steps=20,
+    neighbor_learning_rate=0.002,
     n_neighbors=4,
     reconstruction_loss="mse",
     corruption=0.2,
@@ -83,8 +84,8 @@ def training(X, workers, **settings):
 # --- End to end ---
 
 
-def test_automatic_steps_grow_with_the_cube_root_of_the_rows():
-    assert [auto_steps(n_rows) for n_rows in (1, 1000, 8000)] == [100, 1000, 2000]
+def test_automatic_steps_grow_with_the_square_root_of_the_rows():
+    assert [auto_steps(n_rows) for n_rows in (1, 100, 10_000)] == [32, 320, 3200]
 
 
 def test_training_lowers_the_loss():
