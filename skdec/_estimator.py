@@ -758,7 +758,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         >>> from sklearn.datasets import load_iris
         >>> from skdec import DECClustering
         >>> X = load_iris().data
-        >>> dec = DECClustering(n_clusters=3, random_state=0).fit(X)
+        >>> dec = DECClustering(n_clusters=3, max_iter=0, init="k-means++", random_state=0)
+        >>> dec = dec.set_params(pretrain_steps=20, neighbor_steps=20).fit(X)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = os.path.join(folder, "iris.safetensors")
         ...     dec.save(path)

@@ -166,9 +166,9 @@ def _pack_parameters(parameters: dict[str, Any], arrays: dict[str, np.ndarray]) 
     for name, value in parameters.items():
         if name in ("autoencoder", "memory"):  # given again; a place on this machine
             packed[name] = None
-        elif isinstance(value, np.ndarray) and value.dtype in _DTYPES.values() and value.ndim:
+        elif isinstance(value, np.ndarray) and value.ndim and _native(value) in _DTYPES.values():
             packed[name] = _array_entry(name)
-            arrays[f"parameters.{name}"] = np.ascontiguousarray(value)
+            arrays[f"parameters.{name}"] = np.ascontiguousarray(value, dtype=_native(value))
         else:
             try:
                 packed[name] = _encode(value)
@@ -352,6 +352,10 @@ def _array_entry(name: str) -> dict[str, str]:
     return {"array": f"parameters.{name}"}
 
 
+def _native(array: np.ndarray) -> np.dtype:
+    return array.dtype.newbyteorder("=")
+
+
 def _encode(value):
     """`value` in JSON. What JSON has no word for is a dict with one entry: its type."""
     if isinstance(value, np.generic):
@@ -396,9 +400,10 @@ def _parse(metadata: dict[str, str] | None) -> dict[str, Any]:
         raise ValueError(foreign)
     version = header.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
+        writer = str(header.get("skdec_version"))[:20]
         raise ValueError(
-            f"its format has version {version}, written by skdec {header.get('skdec_version')!s:.20}; "
-            f"skdec {_version()} reads up to version {FORMAT_VERSION}"
+            f"its format has version {version}, written by skdec {writer}; skdec {_version()} "
+            f"reads up to version {FORMAT_VERSION}"
         )
     kinds = {**_PREAMBLE, "parameters": dict, **dict.fromkeys(_SECTIONS, dict)}
     _check_names(header, kinds, "entries of its header")
