@@ -38,8 +38,8 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.empty(0, device=resolved).cpu()  # "meta" takes data but does not give it back
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ValueError(
             f"The 'device' parameter of DECClustering must be 'auto' or a torch device available "
             f"on this machine. Got {device!r} instead."

@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_memory, validate_data
 
+from . import _persistence
 from ._backend import resolve_device
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
@@ -724,6 +725,96 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         labels = self.predict(X)
         X = validate_data(self, X, dtype="numeric", reset=False)
         return relative_modularity(X, labels, sample_weight=sample_weight)
+
+    def save(self, path):
+        """Write the fitted model to a file that holds numbers and text but no code.
+
+        One safetensors file, with a checksum: parameters, fitted attributes and weights, among
+        them `labels_`, but no row of `X` (unless you gave some as `init`). An older file at
+        `path` is replaced, whole or not at all.
+
+        Three things are not saved. The code of your own `autoencoder`: give it again to `load`.
+        `memory`, which is a place on this machine: a warning says so. Other parameters that are
+        code or a state (a callable `init` or `target_distribution`, a RandomState): set
+        them to something else first, for example ``model.set_params(random_state=0)``; that
+        leaves the fitted model as it is.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write; any name will do, by custom it ends in ".safetensors".
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If a parameter or attribute cannot be kept; nothing is written.
+        OSError
+            If the file cannot be written.
+
+        See Also
+        --------
+        load : Read the file.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn.datasets import load_iris
+        >>> from skdec import DECClustering
+        >>> X = load_iris().data
+        >>> dec = DECClustering(n_clusters=3, max_iter=0, init="k-means++", random_state=0)
+        >>> dec = dec.set_params(pretrain_steps=20, neighbor_steps=20).fit(X)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "iris.safetensors")
+        ...     dec.save(path)
+        ...     loaded = DECClustering.load(path)
+        >>> bool((loaded.predict_proba(X) == dec.predict_proba(X)).all())
+        True
+        """
+        check_is_fitted(self)
+        _persistence.save(self, path)
+
+    @classmethod
+    def load(cls, path, *, autoencoder=None, device=None):
+        """A fitted model from a file that `save` has written.
+
+        No code in the file is executed, there is none. All of it is checked before the
+        model is built; the checksum tells damage, it does not tell who wrote the file.
+        Predictions are the same bits as before on the same machine with the same library
+        versions.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        autoencoder : class or callable, default=None
+            The `autoencoder` that the model was fitted with, if any.
+        device : str, default=None
+            Where to put the network, in place of the parameter `device`. None is the device
+            that the model was fitted on, or the CPU where there is no such device.
+
+        Returns
+        -------
+        model : DECClustering
+            With the parameters and all fitted attributes of the saved one; `memory` is None.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, was not written by `save` or by a newer version of its
+            format, if `autoencoder` is missing or has other weights than those in the file, or
+            if `device` is not available.
+        TypeError
+            If `autoencoder` does not give a network.
+        OSError
+            If the file cannot be read.
+
+        See Also
+        --------
+        save : Write the file, with an example.
+        """
+        return _persistence.load(cls, path, autoencoder, device)
 
     # --- The stages of fit ---
 
