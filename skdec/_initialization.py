@@ -26,6 +26,11 @@ SCORE_MARGIN = 0.01
 # are much the same, less noisy, and found sooner.
 _MOST_COMPONENTS = 50
 
+# k-means of the input optimises what it is judged by, compactness in the input space, the more so
+# the fewer rows there are to a cluster: it has to be better by this, times the square root of
+# n_clusters / n_rows.
+_HANDICAP = 0.06
+
 # Neighbours of a row in the graph that makes partitions, and in the one that judges them: with few,
 # small clusters can be told apart.
 _N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 5
@@ -105,9 +110,8 @@ def best_partition(
     if not candidates:
         return None
     scores = {name: judge.score(labels) for name, labels in candidates.items()}
-    # k-means of the input optimises what it is judged by, compactness in the input space: on equal
-    # terms it would win where the embedding separates more.
-    best = max(scores, key=lambda name: scores[name] - SCORE_MARGIN * (name == _K_MEANS_OF_INPUT))
+    handicap = _HANDICAP * np.sqrt(n_clusters / len(Z))
+    best = max(scores, key=lambda name: scores[name] - handicap * (name == _K_MEANS_OF_INPUT))
     return Partition(candidates[best], scores)
 
 
