@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_memory,
 
 from . import _persistence
 from ._backend import resolve_device
+from ._callbacks import CallbackSupportMixin, Task, fit_task
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
     SCORE_MARGIN,
@@ -36,6 +38,7 @@ from ._optimization import OptimizerSettings
 from ._pretraining import (
     Pretrained,
     PretrainingSettings,
+    PretrainingStopped,
     auto_neighbor_steps,
     auto_steps,
     check_finite,
@@ -43,7 +46,13 @@ from ._pretraining import (
     refit_decoder,
 )
 from ._rows import Scaling, distinct_rows, fit_scaling
-from ._self_training import SelfTrainingSettings, align, auto_update_interval, self_train
+from ._self_training import (
+    SelfTrained,
+    SelfTrainingSettings,
+    align,
+    auto_update_interval,
+    self_train,
+)
 from ._threads import Workers
 from ._validation import (
     PARAMETER_CONSTRAINTS,
@@ -97,7 +106,17 @@ _PAPERS["idec"] = _PAPERS["dec"] | {
 }
 
 
-class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+# Pretraining, initialisation, self-training, and the decoder's training after it.
+_MOST_STAGES = 4
+
+
+class DECClustering(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClusterMixin,
+    BaseEstimator,
+):
     """Deep Embedded Clustering: learn an embedding and a clustering together.
 
     The default is neither published recipe. It is DEC's method [1]_ with two more steps: after the
@@ -232,7 +251,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         sweep over them pretrains once. Clear it when the code of your own `autoencoder` or
         the version of skdec or torch changes.
     verbose : int, default=0
-        With 1, a line for each round of self-training and about ten for each pretraining.
+        With 1, a line for each round of self-training and about ten for each other training.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, mini-batches and initial centres. With an int, two fits to the same
         rows give the same bits, in whatever order the rows come.
@@ -323,6 +342,17 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     *Confidence.* Self-training sharpens Q also on data without clusters. Neither `predict_proba`
     nor a silhouette in the embedding tells clusters from noise. A low
     :func:`skdec.metrics.stability` does, at the cost of two fits to half of the rows.
+
+    *Callbacks*, with scikit-learn 1.9 or newer. `set_callbacks` takes scikit-learn's
+    (``sklearn.callback.ProgressBar`` needs rich: ``pip install 'skdec[progress]'``) and your own.
+    The tasks of "fit" are "pretraining" (its tasks "layer 1" and so on, "autoencoder",
+    "neighbors" and "decoder", as `pretraining` says, each of tasks "epoch"), "initialization",
+    "self-training" (of tasks "round") and "decoder" (of tasks "epoch"). A callback whose
+    ``on_fit_task_end`` returns True for an epoch or a round ends their stage there; the next stages
+    follow, so that the model is complete. For other tasks the answer is of no consequence.
+    Callbacks that ask for `fitted_estimator` have one at the end of "initialization", of each round
+    and of "fit". `y` is given to callbacks only. What comes out of `memory` has no tasks; what was
+    stopped does not go in.
 
     References
     ----------
@@ -487,7 +517,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         X : array-like of shape (n_samples, n_features)
             Rows to cluster, finite numbers of any dtype; never modified.
         y : Ignored
-            Not used, whatever it is; present for API consistency.
+            Not used, whatever it is; given to callbacks, if there are any.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the rows. A weight of two is the same as the row given
             twice, and a weight of zero the same as the row left out.
@@ -507,7 +537,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         NotImplementedError
             If `autoencoder` draws random numbers in a way that cannot be made reproducible.
         """
-        with unchanged_on_failure(self):
+        task = fit_task(self, X, y, sample_weight, _MOST_STAGES)
+        with unchanged_on_failure(self), task:
             X = validate_data(self, X, dtype="numeric")
             sample_weight = check_sample_weight(sample_weight, X)
             check_data_limits(np.count_nonzero(sample_weight), self.n_clusters)
@@ -518,31 +549,26 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
             scaling = fit_scaling(rows, self._scaling_kind())
             x = scaling.apply_to_rows(rows)
-            pretrained = self._pretrain(x, rows.weight, plan, n_workers)
+            pretrained = self._pretrain(x, rows.weight, plan, n_workers, task)
             autoencoder = plan.architecture.load(pretrained.weights, device)
             embedding = Embedding(autoencoder, scaling, self.reconstruction_loss == "bce")
 
             x, weight = (torch.from_numpy(a).float().to(device) for a in (x, rows.weight))
             with Workers(n_workers) as workers:
-                initial = self._initialize(embedding, rows, x, weight, plan, workers)
-                trained = self_train(
-                    autoencoder,
-                    initial.centers,
-                    x,
-                    weight,
-                    plan.self_training,
-                    workers,
-                    self.verbose,
+                fitted = partial(self._attributes, X, sample_weight, plan, pretrained, workers)
+
+                def snapshot(trained):  # for callbacks: the network is trained on
+                    return fitted(embedding.copied(plan.architecture), initial, trained)
+
+                with task.subtask("initialization") as stage:
+                    initial = self._initialize(embedding, rows, x, weight, plan, workers)
+                    stage.attributes = lambda: snapshot(SelfTrained(initial.centers))
+                trained = self._self_train(
+                    embedding, initial, x, weight, plan, workers, task, snapshot
                 )
-                if initial.judge is not None and trained.kl_curve:
-                    trained = self._keep_better(initial, trained, embedding, x, workers)
-                if trained.kl_curve and not trained.undone and not self.reconstruction_weight:
-                    Z = embedding.embed_scaled(x, workers)
-                    refit_decoder(autoencoder, x, Z, weight, plan.pretraining, workers)
-                n_found = self._set_fitted(
-                    X, sample_weight, embedding, plan, pretrained, initial, trained, workers
-                )
-        self._warn(n_found, trained)
+                vars(self).update(fitted(embedding, initial, trained))
+            task.attributes = dict  # none that the estimator has not
+        self._warn(len(np.unique(self.labels_[sample_weight > 0])), trained)
         return self
 
     def fit_predict(self, X, y=None, sample_weight=None):
@@ -562,7 +588,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         labels : ndarray of shape (n_samples,), int32
             `labels_`, the cluster of each row.
         """
-        return self.fit(X, sample_weight=sample_weight).labels_
+        return self.fit(X, y, sample_weight=sample_weight).labels_
 
     def fit_transform(self, X, y=None, sample_weight=None):
         """Fit to `X` and return the embedding of its rows.
@@ -581,7 +607,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Z : ndarray of shape (n_samples, embedding_dim)
             The same as ``fit(X).transform(X)``, float32 if `X` is, else float64.
         """
-        return self.fit(X, sample_weight=sample_weight)._transform(X)
+        return self.fit(X, y, sample_weight=sample_weight)._transform(X)
 
     # --- Using a fitted model ---
 
@@ -879,16 +905,14 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             return self.scaling
         return "range" if self.reconstruction_loss == "bce" else "center"
 
-    def _pretrain(self, x, weight, plan, n_workers) -> Pretrained:
-        cached = check_memory(self.memory).cache(pretrain, ignore=["n_workers", "verbose"])
-        return cached(
-            x,
-            weight,
-            plan.architecture,
-            plan.pretraining,
-            n_workers=n_workers,
-            verbose=self.verbose,
-        )
+    def _pretrain(self, x, weight, plan, n_workers, task: Task) -> Pretrained:
+        cached = check_memory(self.memory).cache(pretrain, ignore=["n_workers", "task"])
+        try:
+            return cached(
+                x, weight, plan.architecture, plan.pretraining, n_workers=n_workers, task=task
+            )
+        except PretrainingStopped as stopped:
+            return stopped.pretrained
 
     def _initialize(self, embedding, rows, x, weight, plan, workers):
         """Initial centres, by a named `init` or as the best of several partitions."""
@@ -942,6 +966,19 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Z = embedding.embed_scaled(x[at], workers).cpu().numpy()
         return soft_assignment(Z, centers, self.alpha, workers).argmax(axis=1)
 
+    def _self_train(self, embedding, initial, x, weight, plan, workers, task, snapshot):
+        """Self-training from the initial centres, if it does no harm, and the decoder after it."""
+        autoencoder = embedding.autoencoder
+        trained = self_train(
+            autoencoder, initial.centers, x, weight, plan.self_training, workers, task, snapshot
+        )
+        if initial.judge is not None and trained.kl_curve:
+            trained = self._keep_better(initial, trained, embedding, x, workers)
+        if trained.kl_curve and not trained.undone and not self.reconstruction_weight:
+            Z = embedding.embed_scaled(x, workers)
+            refit_decoder(autoencoder, x, Z, weight, plan.pretraining, workers, task)
+        return trained
+
     def _keep_better(self, initial, trained, embedding, x, workers):
         """Go back to the state before self-training if its clusters were clearly better."""
         judge = initial.judge
@@ -952,8 +989,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         undone = f"their score went from {initial.score:.3f} to {score:.3f}"
         return replace(trained, centers=initial.centers, undone=undone)
 
-    def _set_fitted(self, X, sample_weight, embedding, plan, pretrained, initial, trained, workers):
-        """The fitted attributes, all at once, from the predict path."""
+    def _attributes(self, X, sample_weight, plan, pretrained, workers, embedding, initial, trained):
+        """All fitted attributes, from the predict path."""
         Z = embedding.embed(X, workers)
         Q = soft_assignment(Z, trained.centers, self.alpha, workers)
         # Clusters without any row go last, so that the labels count up from 0.
@@ -961,7 +998,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         order = np.argsort(~found, kind="stable")
         labels = Q[:, order].argmax(axis=1).astype(np.int32)
         centers = trained.centers[order]
-        vars(self).update(
+        return dict(
             labels_=labels,
             cluster_centers_=_like(X, centers),
             inertia_=inertia(Z, centers, labels, sample_weight),
@@ -984,7 +1021,6 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             _alpha=self.alpha,
             _decodes_logits=embedding.decodes_logits,
         )
-        return int(found.sum())
 
     def _warn(self, n_found, trained) -> None:
         """Say what a user of the result has to know."""
@@ -1005,7 +1041,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 "Self-training made the clusters agree less with the neighbourhoods of the input: "
                 f"{trained.undone}. The state before it was kept."
             )
-        if self.max_iter and not trained.converged:
+        if self.max_iter and not (trained.converged or trained.stopped):
             problems.append(
                 f"Self-training ended without converging, after {len(trained.kl_curve)} of "
                 f"max_iter={self.max_iter} rounds: label_change_curve_ did not fall below "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ._batching import in_tiles, row_blocks
-from ._networks import forward
+from ._networks import Architecture, forward, weights_of
 from ._objectives import log_soft_assignment
 from ._rows import Scaling
 from ._threads import Workers
@@ -40,6 +40,12 @@ class Embedding(NamedTuple):
     autoencoder: nn.Module
     scaling: Scaling
     decodes_logits: bool
+
+    def copied(self, architecture: Architecture) -> Embedding:
+        """The same with a copy of the network as it is now, ready to be applied."""
+        weights = weights_of(self.autoencoder)
+        device = next(self.autoencoder.parameters(), torch.empty(0)).device
+        return self._replace(autoencoder=architecture.load(weights, device))
 
     def embed(self, X: np.ndarray, workers: Workers) -> np.ndarray:
         """Rows of the input to float32 rows of shape (n_samples, embedding_dim)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import minibatches, steps_per_epoch
+from ._callbacks import SILENT, Task
 from ._inference import apply_to_rows
 from ._neighbors import nearest_neighbors
 from ._networks import Architecture, forward, weights_of
@@ -23,6 +25,9 @@ from ._threads import Workers
 # Pairs that are contrasted with each other. A fixed number: the loss does not depend on how a batch
 # is cut into shards, and memory grows with the batch, not with its square.
 _CONTRASTED_PAIRS = 64
+
+# The stage's random stream, where it is not of the stage's name.
+_STREAMS = {"autoencoder": "pretraining"}
 
 _DECODER_OPTIMIZER = OptimizerSettings("adam", 0.001, momentum=0.0, decay="cosine")
 
@@ -58,6 +63,14 @@ class Pretrained(NamedTuple):
     neighbor_loss_curve: list[float]
 
 
+class PretrainingStopped(Exception):
+    """What a callback has stopped: `pretrained`, on a way on which no `memory` keeps it."""
+
+    def __init__(self, pretrained: Pretrained):
+        super().__init__("A callback has stopped a stage of pretraining.")
+        self.pretrained = pretrained
+
+
 def auto_steps(n_rows: int) -> int:
     """Mini-batch steps of pretraining when none are given.
 
@@ -78,33 +91,39 @@ def pretrain(
     architecture: Architecture,
     settings: PretrainingSettings,
     n_workers: int,
-    verbose: int,
+    task: Task = SILENT,
 ) -> Pretrained:
     """Train an autoencoder on rows `X`, float32 of shape (n_rows, n_features).
 
-    A function of plain values only, so that `memory` can recognise a call it has seen.
+    A function of plain values only, so that `memory` can recognise a call it has seen. `task`
+    has no part in the result, unless it stops a stage, which raises `PretrainingStopped`.
     """
     module = architecture.build(settings.seed).to(settings.device)
     _check_pairs(module, settings)
-    with Workers(n_workers) as workers:
+    layers = range(len(module.encoder) if settings.stages == "layer-wise" else 0)
+    contrasts = settings.stages == "neighbors" and len(X) > 2
+    stage = task.subtask("pretraining", len(layers) + 1 + 2 * contrasts)
+    with Workers(n_workers) as workers, stage:
         training = _Training(
             torch.from_numpy(X).to(settings.device),
             torch.from_numpy(weight).float().to(settings.device),
             settings,
             workers,
             resolve_precision(settings.precision, torch.device(settings.device), module),
-            verbose,
+            stage,
         )
-        layer_curves, neighbor_curve = [], []
-        if settings.stages == "layer-wise":
-            layer_curves = [_train_pair(k, module, training) for k in range(len(module.encoder))]
-        curve = training.run(module, training.reconstruction(), settings.steps, "pretraining")
-        if settings.stages == "neighbors" and len(X) > 2:
+        layer_curves = [_train_pair(k, module, training) for k in layers]
+        curve = training.run(module, training.reconstruction(), settings.steps, "autoencoder")
+        neighbor_curve = []
+        if contrasts:
             neighbor_curve = _train_with_neighbors(module.encoder, training)
             # The embedding has moved away from the decoder.
             Z = apply_to_rows(module.encoder, training.X, workers)
-            refit_decoder(module, training.X, Z, training.weight, settings, workers)
-    return Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
+            refit_decoder(module, training.X, Z, training.weight, settings, workers, stage)
+    pretrained = Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
+    if stage.cut_short:
+        raise PretrainingStopped(pretrained)
+    return pretrained
 
 
 def refit_decoder(
@@ -114,6 +133,7 @@ def refit_decoder(
     weight: Tensor,
     settings: PretrainingSettings,
     workers: Workers,
+    task: Task = SILENT,
 ) -> None:
     """Train the decoder alone to map the fixed embedding `Z` back to `X`, in place.
 
@@ -131,7 +151,7 @@ def refit_decoder(
     settings = replace(settings, optimizer=_DECODER_OPTIMIZER)
     if _is_trainable(module.decoder):
         dtype = resolve_precision(settings.precision, X.device, module)
-        training = _Training(X, weight, settings, workers, dtype, verbose=0)
+        training = _Training(X, weight, settings, workers, dtype, task)
         training.run(module.decoder, loss, -(-settings.steps // 4), "decoder")
 
 
@@ -144,7 +164,7 @@ class _Training:
     settings: PretrainingSettings
     workers: Workers
     dtype: torch.dtype
-    verbose: int
+    task: Task = SILENT
 
     def reconstruction(self) -> Loss:
         """Weighted reconstruction loss of the whole autoencoder, without corruption."""
@@ -158,9 +178,12 @@ class _Training:
         return loss
 
     def run(self, module: nn.Module, loss: Loss, n_steps: int, name: str) -> list[float]:
-        """Minimise `loss` over `n_steps` mini-batches; the mean loss of each epoch."""
+        """Minimise `loss` over `n_steps` mini-batches; the mean loss of each epoch.
+
+        Each epoch is a task, which may stop the rest.
+        """
         settings = self.settings
-        seed = derived_seed(settings.seed, name)
+        seed = derived_seed(settings.seed, _STREAMS.get(name, name))
         generator = random_stream(seed, "batches", self.X.device)
         n_rows, batch_size = len(self.X), min(settings.batch_size, len(self.X))
         optimizer = ShardedOptimizer(
@@ -171,18 +194,26 @@ class _Training:
             dtype=self.dtype,
             seed=seed,
         )
-        epoch = steps_per_epoch(n_rows, batch_size)
-        curve, losses = [], []
-        report = _Report(name, -(-n_steps // epoch), self.verbose)
-        for step, batch in enumerate(minibatches(n_rows, batch_size, n_steps, generator)):
-            rate = settings.optimizer.learning_rate_at(step, n_steps)
-            losses.append(optimizer.step(loss, batch, rate))
-            if len(losses) == epoch or step == n_steps - 1:
-                curve.append(float(torch.stack(losses).mean()))
-                losses = []
-                report.epoch(len(curve), curve[-1])
-                check_finite(curve[-1:], settings.optimizer)
-        module.eval()
+        epoch_steps = steps_per_epoch(n_rows, batch_size)
+        n_epochs = -(-n_steps // epoch_steps)
+        steps = enumerate(minibatches(n_rows, batch_size, n_steps, generator))
+        curve: list[float] = []
+        with self.task.subtask(name, n_epochs) as stage:
+            while len(curve) < n_epochs:
+                with stage.subtask("epoch") as epoch:
+                    losses = [
+                        optimizer.step(
+                            loss, batch, settings.optimizer.learning_rate_at(step, n_steps)
+                        )
+                        for step, batch in islice(steps, epoch_steps)
+                    ]
+                    curve.append(float(torch.stack(losses).mean()))
+                    check_finite(curve[-1:], settings.optimizer)
+                _say_sometimes(epoch, name, n_epochs, curve)
+                if epoch.stopped and len(curve) < n_epochs:
+                    self.task.cut_short = True
+                    break
+            module.eval()
         return curve
 
 
@@ -241,6 +272,14 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
     return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
 
 
+def _say_sometimes(epoch: Task, name: str, n_epochs: int, curve: list[float]) -> None:
+    """About ten lines for a stage, the last epoch's among them."""
+    is_last = len(curve) == n_epochs or epoch.stopped
+    if is_last or len(curve) % max(1, n_epochs // 10) == 0:
+        words = ", stopped by a callback" if epoch.stopped else ""
+        epoch.say(f"{name}: epoch {len(curve)}/{n_epochs}, loss {curve[-1]:.6f}{words}")
+
+
 def _is_trainable(module: nn.Module) -> bool:
     return any(weight.requires_grad for weight in module.parameters())
 
@@ -273,20 +312,3 @@ def check_finite(values: list[float] | np.ndarray, optimizer: OptimizerSettings)
             "Pretraining diverged: the loss or the embedding is no longer finite. Lower "
             f"'pretrain_learning_rate' (it is {optimizer.learning_rate}) or rescale the input."
         )
-
-
-@dataclass
-class _Report:
-    """Prints about ten lines of progress of a stage when `verbose`."""
-
-    name: str
-    n_epochs: int
-    verbose: int
-
-    def epoch(self, epoch: int, loss: float) -> None:
-        every = max(1, self.n_epochs // 10)
-        if self.verbose and (epoch % every == 0 or epoch == self.n_epochs):
-            print(
-                f"[DECClustering] {self.name}: epoch {epoch}/{self.n_epochs}, loss {loss:.6f}",
-                flush=True,
-            )

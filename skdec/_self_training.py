@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import in_tiles, minibatches, steps_per_epoch
+from ._callbacks import SILENT, Task
 from ._networks import forward
 from ._objectives import (
     RECONSTRUCTION_LOSSES,
@@ -60,6 +63,7 @@ class SelfTrained:
 
     The curves have an entry for each round that was kept. `setbacks` says in words what made
     each of the other rounds void, and `undone`, if not empty, what made all of them void.
+    `stopped` says that a callback ended it.
     """
 
     centers: np.ndarray
@@ -68,6 +72,7 @@ class SelfTrained:
     converged: bool = False
     setbacks: list[str] = field(default_factory=list)
     undone: str = ""
+    stopped: bool = False
 
 
 class _Model(nn.Module):
@@ -136,14 +141,16 @@ def self_train(
     weight: Tensor,
     settings: SelfTrainingSettings,
     workers: Workers,
-    verbose: int,
+    task: Task = SILENT,
+    attributes: Callable[[SelfTrained], dict[str, Any]] | None = None,
 ) -> SelfTrained:
     """Minimise KL(P || Q) plus the weighted reconstruction loss; `autoencoder` in place.
 
     P is computed from all rows at the start of each round (Eq. 3) and held for the round.
     Rounds end when fewer than `tol` of the labels changed in one, or after `max_iter` of them.
     A round in which a cluster died is undone and tried again with a tenth of the learning
-    rate, a few times.
+    rate, a few times. Each round is a task, which may stop the rest; `attributes` are those of
+    the estimator in the state of a round's end.
     """
     # Without the reconstruction term nothing reaches the decoder.
     decoder = autoencoder.decoder if settings.reconstruction_weight > 0 else None
@@ -161,32 +168,51 @@ def self_train(
     result = SelfTrained(centers)
     learning_rate = settings.optimizer.learning_rate
     log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
-    while len(result.kl_curve) < settings.max_iter and not result.converged:
-        P = _target(log_Q.exp(), weight, settings.target_distribution)
-        before = optimizer.state()
-        loss = _loss(X, P, weight, settings)
-        for batch in minibatches(len(X), batch_size, settings.update_interval, generator):
-            optimizer.step(loss, batch, learning_rate)
+    with task.subtask("self-training", settings.max_iter + _MOST_SETBACKS) as stage:
+        while len(result.kl_curve) < settings.max_iter and not (
+            result.converged or result.stopped or len(result.setbacks) == _MOST_SETBACKS
+        ):
+            with stage.subtask("round") as this_round:
+                P = _target(log_Q.exp(), weight, settings.target_distribution)
+                before = optimizer.state()
+                loss = _loss(X, P, weight, settings)
+                for batch in minibatches(len(X), batch_size, settings.update_interval, generator):
+                    optimizer.step(loss, batch, learning_rate)
 
-        trained_log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
-        degeneration = _degeneration(log_Q, trained_log_Q)
-        if degeneration:
-            optimizer.restore(before)
-            result.setbacks.append(degeneration)
-            if len(result.setbacks) == _MOST_SETBACKS:
-                break
-            learning_rate /= 10.0
-            continue
-        change = (log_Q.argmax(dim=1) != trained_log_Q.argmax(dim=1)).float()
-        log_Q = trained_log_Q
-        result.kl_curve.append(_mean(kl_divergence(P, log_Q), weight))
-        result.label_change_curve.append(_mean(change, weight))
-        result.converged = result.label_change_curve[-1] < settings.tol
-        if verbose:
-            _report(result, settings)
+                trained_log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
+                degeneration = _degeneration(log_Q, trained_log_Q)
+                if degeneration:
+                    optimizer.restore(before)
+                    result.setbacks.append(degeneration)
+                    learning_rate /= 10.0
+                else:
+                    change = (log_Q.argmax(dim=1) != trained_log_Q.argmax(dim=1)).float()
+                    log_Q = trained_log_Q
+                    result.kl_curve.append(_mean(kl_divergence(P, log_Q), weight))
+                    result.label_change_curve.append(_mean(change, weight))
+                    result.converged = result.label_change_curve[-1] < settings.tol
+                this_round.say(_summary(result, degeneration, settings.max_iter))
+                if attributes is not None:
+                    this_round.attributes = lambda: attributes(_state(result, model))
+            result.stopped = this_round.stopped
     autoencoder.eval()
-    result.centers = model.centers.detach().cpu().numpy().astype(np.float64)
-    return result
+    return _state(result, model)
+
+
+def _state(result: SelfTrained, model: _Model) -> SelfTrained:
+    """`result` as it is now, which later rounds do not change."""
+    centers = model.centers.detach().cpu().numpy().astype(np.float64)
+    return replace(copy.deepcopy(result), centers=centers)
+
+
+def _summary(result: SelfTrained, degeneration: str | None, max_iter: int) -> str:
+    """A line on the round that just ended."""
+    if degeneration:
+        return f"self-training: round {len(result.kl_curve) + 1}/{max_iter} undone, {degeneration}"
+    return (
+        f"self-training: round {len(result.kl_curve)}/{max_iter}, "
+        f"KL {result.kl_curve[-1]:.6f}, {result.label_change_curve[-1]:.2%} of labels changed"
+    )
 
 
 def _assign_all(model: _Model, X: Tensor, alpha: float, workers: Workers) -> Tensor:
@@ -247,11 +273,3 @@ def _degeneration(before: Tensor, after: Tensor) -> str | None:
 
 def _mean(values: Tensor, weight: Tensor) -> float:
     return float((values @ weight) / weight.sum())
-
-
-def _report(result: SelfTrained, settings: SelfTrainingSettings) -> None:
-    print(
-        f"[DECClustering] self-training: round {len(result.kl_curve)}/{settings.max_iter}, "
-        f"KL {result.kl_curve[-1]:.6f}, {result.label_change_curve[-1]:.2%} of labels changed",
-        flush=True,
-    )

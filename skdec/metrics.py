@@ -8,8 +8,14 @@ from numbers import Integral
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import (
+    adjusted_rand_score,
+    calinski_harabasz_score,
+    davies_bouldin_score,
+    silhouette_score,
+)
 from sklearn.metrics.cluster import contingency_matrix
+from sklearn.pipeline import Pipeline
 from sklearn.utils import (
     _safe_indexing,
     check_array,
@@ -18,6 +24,7 @@ from sklearn.utils import (
     check_scalar,
     column_or_1d,
 )
+from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from ._neighbors import modularity, nearest_neighbors
@@ -25,9 +32,9 @@ from ._rows import distinct_rows
 from ._threads import Workers
 from ._validation import check_sample_weight
 
-__all__ = ["clustering_accuracy", "relative_modularity", "stability"]
+__all__ = ["ClusteringScorer", "clustering_accuracy", "relative_modularity", "stability"]
 
-# The neighbour graph of more rows than this is that of a fixed random choice among them.
+# What takes the square of the number of rows looks at a fixed random choice of so many.
 _MOST_ROWS = 10_000
 
 # With 1, six well separated clusters merged into two halves would score as well as all six;
@@ -135,9 +142,8 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
     check_consistent_length(X, labels)
     rows = distinct_rows(X, check_sample_weight(sample_weight, X))
     index, weight = rows.index, rows.weight
-    if len(index) > _MOST_ROWS:
-        chosen = np.random.default_rng(0).choice(len(index), _MOST_ROWS, replace=False)
-        index, weight = index[chosen], weight[chosen]
+    chosen = _at_most(_MOST_ROWS, len(index))
+    index, weight = index[chosen], weight[chosen]
     _, labels = np.unique(labels[index], return_inverse=True)
     n_clusters = labels.max() + 1
     if n_clusters == 1 or len(index) < 3:
@@ -149,25 +155,39 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
     return modularity(neighbors, weight, labels) / float(1.0 - 1.0 / n_clusters) ** _EXPONENT
 
 
-def stability(estimator, X, *, random_state=None) -> float:
-    """Agreement of the clusterings that two halves of the rows lead to.
+def _at_most(most: int, n_rows: int) -> np.ndarray | slice:
+    """All rows, or a choice of `most` of them that is the same in every call."""
+    if n_rows <= most:
+        return slice(None)
+    return np.random.default_rng(0).choice(n_rows, most, replace=False)
 
-    `X` is cut into two random halves, a clone of the estimator is fitted to each, and both
-    predict all rows. Clusters that are in the data are found by both; in noise each half finds its
-    own. A low value says that the clusters are not in the data, which a confident `predict_proba`
-    does not deny, since self-training makes it confident on noise too. A high value does not prove
-    that they are: both halves cut a single long group at the same place. It costs two fits to half
-    of the rows.
+
+def stability(estimator, X, *, between="halves", random_state=None) -> float:
+    """Agreement of the clusterings that two halves of the rows, or two seeds, lead to.
+
+    Between halves: `X` is cut into two random halves, a clone of the estimator is fitted to each,
+    and both predict all rows. Clusters that are in the data are found by both; in noise each half
+    finds its own. A low value says that the clusters are not in the data, which a confident
+    `predict_proba` does not deny, since self-training makes it confident on noise too. A high value
+    does not prove that they are: both halves cut a single long group at the same place. It costs
+    two fits to half of the rows.
+
+    Between seeds: two clones with other seeds are fitted to all rows. A low value says that the
+    clusters depend on the luck of the seed; a high one says nothing of the data, whose noise both
+    clones share. It costs two fits to all rows.
 
     Parameters
     ----------
     estimator : clusterer with `fit` and `predict`
         Not fitted here; a Pipeline that ends in one will do.
     X : array-like of shape (n_samples, n_features)
-        Rows, at least two for each cluster. Rows that are given twice may come into both halves
-        and make them agree.
+        Rows, between halves at least two for each cluster. Rows that are given twice may come
+        into both halves and make them agree.
+    between : {"halves", "seeds"}, default="halves"
+        What differs between the two fits.
     random_state : int, RandomState instance or None, default=None
-        Draws the halves. The estimator's own `random_state` is its own.
+        Draws the halves or the seeds. Between halves the estimator's own `random_state` is its
+        own; between seeds every `random_state` in it, also of a Pipeline's steps, is replaced.
 
     Returns
     -------
@@ -179,7 +199,8 @@ def stability(estimator, X, *, random_state=None) -> float:
     Raises
     ------
     ValueError
-        If `X` has fewer than two rows, or if a half is too small for the estimator.
+        If `between` is not one of the above, if `X` has fewer than two rows, if a half is too
+        small for the estimator, or if, between seeds, the estimator has no `random_state`.
 
     Examples
     --------
@@ -189,8 +210,195 @@ def stability(estimator, X, *, random_state=None) -> float:
     >>> X, _ = make_blobs(90, centers=3, cluster_std=0.1, random_state=0)
     >>> stability(KMeans(3, n_init=3, random_state=0), X, random_state=0)
     1.0
+    >>> stability(KMeans(3, n_init=3), X, between="seeds", random_state=0)
+    1.0
     """
-    order = check_random_state(random_state).permutation(_num_samples(X))
-    halves = np.array_split(order, 2)
-    labels = [clone(estimator).fit(_safe_indexing(X, half)).predict(X) for half in halves]
-    return max(0.0, float(adjusted_rand_score(*labels)))
+    random_state = check_random_state(random_state)
+    if between == "halves":
+        halves = np.array_split(random_state.permutation(_num_samples(X)), 2)
+        fitted = [clone(estimator).fit(_safe_indexing(X, half)) for half in halves]
+    elif between == "seeds":
+        fitted = [_reseeded(estimator, random_state).fit(X) for _ in range(2)]
+    else:
+        raise ValueError(f"between must be 'halves' or 'seeds'. Got {between!r} instead.")
+    return max(0.0, float(adjusted_rand_score(*(model.predict(X) for model in fitted))))
+
+
+def _reseeded(estimator, random_state: np.random.RandomState):
+    """A clone with an int drawn for every `random_state` in it."""
+    names = sorted(
+        name for name in estimator.get_params() if name.split("__")[-1] == "random_state"
+    )
+    if not names:
+        raise ValueError(
+            f"between='seeds' needs an estimator with a random_state. Got {estimator!r}."
+        )
+    seeds = {name: random_state.randint(2**31 - 1) for name in names}
+    return clone(estimator).set_params(**seeds)
+
+
+def _negated_davies_bouldin(X, labels) -> float:
+    return -davies_bouldin_score(X, labels)
+
+
+# How compact and separate clusters are, and what to say of labels for which that is undefined. A
+# finite number, and no overflow of the mean over folds: -inf or NaN would void a whole search.
+_COMPACTNESS = {
+    "silhouette": (silhouette_score, -1.0),
+    "calinski_harabasz": (calinski_harabasz_score, 0.0),
+    "davies_bouldin": (_negated_davies_bouldin, -float(np.finfo(np.float32).max)),
+}
+_SPACES = ("input", "preprocessed", "embedding")
+
+
+class ClusteringScorer:
+    """Score the clusters that a fitted estimator predicts for new rows, without labels.
+
+    An instance is a function ``scorer(estimator, X, y=None)``, for `scoring` of
+    :class:`~sklearn.model_selection.GridSearchCV`,
+    :func:`~sklearn.model_selection.cross_validate` and their like. It calls ``predict``, and
+    ``transform`` where it needs the embedding; it never fits. Larger is better for every metric.
+
+    Scores in the input space compare whatever there is. Those in the embedding do not: training
+    moves the rows towards their own centres and raises them on noise too, and every
+    model has an embedding of its own. They describe an embedding; they do not choose a model.
+
+    Parameters
+    ----------
+    metric : {"silhouette", "calinski_harabasz", "davies_bouldin", "modularity"}, \
+            default="silhouette"
+        :func:`~sklearn.metrics.silhouette_score`, of more than 10,000 rows that of a fixed
+        choice of 10,000; :func:`~sklearn.metrics.calinski_harabasz_score`;
+        :func:`~sklearn.metrics.davies_bouldin_score` times -1; or :func:`relative_modularity`.
+    space : {"input", "preprocessed", "embedding"}, default="input"
+        Where distances are measured: among the rows as they are given, which a Pipeline has not
+        seen through its steps yet; among what the last step of a Pipeline receives (the same as
+        "input" without a Pipeline), for columns of unequal units or no numbers at all; or among
+        what ``estimator.transform`` returns, for :class:`~sklearn.cluster.KMeans` the distances
+        to its centres.
+
+    Raises
+    ------
+    ValueError
+        If `metric` or `space` is not one of the above.
+
+    Notes
+    -----
+    Labels for which a metric is undefined, a single cluster or a cluster for each row, have its
+    worst value: -1, 0, and for Davies-Bouldin, which has none, -3.4e38. The modularity of a single
+    cluster is 0. A cluster with one member counts as the metric says: 0 in the silhouette.
+
+    The modularity takes `sample_weight`, with metadata routing after
+    ``set_score_request(sample_weight=True)``; the others refuse it.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from skdec.metrics import ClusteringScorer
+    >>> X, _ = make_blobs(90, centers=3, cluster_std=0.1, random_state=0)
+    >>> scorer = ClusteringScorer("silhouette")
+    >>> search = GridSearchCV(KMeans(random_state=0), {"n_clusters": [2, 3, 4]}, scoring=scorer)
+    >>> search.fit(X).best_params_
+    {'n_clusters': 3}
+    """
+
+    def __init__(self, metric="silhouette", *, space="input"):
+        # Here and not in the call: within a search, an error of the call is only a warning.
+        metrics = (*_COMPACTNESS, "modularity")
+        if metric not in metrics:
+            raise ValueError(f"metric must be one of {metrics}. Got {metric!r} instead.")
+        if space not in _SPACES:
+            raise ValueError(f"space must be one of {_SPACES}. Got {space!r} instead.")
+        self.metric = metric
+        self.space = space
+        self._sample_weight_request = None
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.metric!r}, space={self.space!r})"
+
+    def __call__(self, estimator, X, y=None, sample_weight=None) -> float:
+        """Score the labels that a fitted `estimator` predicts for `X`.
+
+        Parameters
+        ----------
+        estimator : fitted estimator with `predict`
+            Also with `transform`, if the space is that of the embedding.
+        X : array-like of shape (n_samples, n_features)
+            Rows, as `estimator` takes them.
+        y : Ignored
+            Not used, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, for the modularity only.
+
+        Returns
+        -------
+        score : float
+            Finite; larger is better.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not finite numbers, or a metric without weights is given them.
+        """
+        if sample_weight is not None and not self._accept_sample_weight():
+            raise ValueError(f"{self!r} takes no sample_weight; only metric='modularity' does.")
+        labels = column_or_1d(estimator.predict(X))
+        rows = check_array(self._rows(estimator, X), dtype="numeric")
+        if self.metric == "modularity":
+            return relative_modularity(rows, labels, sample_weight=sample_weight)
+        if self.metric == "silhouette":
+            chosen = _at_most(_MOST_ROWS, len(rows))
+            rows, labels = rows[chosen], labels[chosen]
+        score, worst = _COMPACTNESS[self.metric]
+        return float(score(rows, labels)) if 1 < len(np.unique(labels)) < len(rows) else worst
+
+    def _rows(self, estimator, X):
+        """The rows among which distances are measured."""
+        if self.space == "embedding":
+            return estimator.transform(X)
+        if self.space == "preprocessed" and isinstance(estimator, Pipeline) and len(estimator) > 1:
+            return estimator[:-1].transform(X)
+        return X
+
+    def set_score_request(self, *, sample_weight):
+        """Say whether metadata routing shall pass the weights on to this scorer.
+
+        Parameters
+        ----------
+        sample_weight : bool, str or None
+            As for scikit-learn's scorers: True and False, the name under which the weights are
+            given, or None, with which giving them is an error.
+
+        Returns
+        -------
+        self : ClusteringScorer
+            The scorer itself.
+
+        Raises
+        ------
+        ValueError
+            If the metric has no use for weights.
+        """
+        if not self._accept_sample_weight():
+            raise ValueError(f"{self!r} takes no sample_weight; only metric='modularity' does.")
+        self._sample_weight_request = sample_weight
+        return self
+
+    def get_metadata_routing(self) -> MetadataRequest:
+        """What this scorer asks of metadata routing.
+
+        Returns
+        -------
+        routing : MetadataRequest
+            Of `sample_weight`, if the metric has a use for it.
+        """
+        request = MetadataRequest(owner=self)
+        if self._accept_sample_weight():
+            request.score.add_request(param="sample_weight", alias=self._sample_weight_request)
+        return request
+
+    def _accept_sample_weight(self) -> bool:
+        # The name by which scikit-learn asks this of scorers while metadata routing is off.
+        return self.metric == "modularity"

@@ -1,13 +1,25 @@
-"""Clustering accuracy and relative modularity, by hand and by their invariances."""
+"""Measures of clusterings, by hand and by their invariances, and scorers made of them."""
+
+import pickle
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.cluster import KMeans
+from quick import blobs, quick
+from sklearn.cluster import DBSCAN, KMeans
 from sklearn.datasets import make_blobs
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skdec.metrics import clustering_accuracy, relative_modularity, stability
+from skdec import metrics
+from skdec.metrics import ClusteringScorer, clustering_accuracy, relative_modularity, stability
+
+METRICS = ["silhouette", "calinski_harabasz", "davies_bouldin", "modularity"]
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=30)
 
@@ -124,3 +136,254 @@ def test_stability_fits_clones_to_halves_and_is_reproducible():
     assert [len(half) for half in seen] == [11, 10]
     np.testing.assert_array_equal(np.unique(np.concatenate(seen), axis=0), np.unique(X, axis=0))
     assert stability(model, X, random_state=3) == first
+
+
+def test_stability_between_seeds_fits_all_rows_with_other_seeds_everywhere():
+    seen = []
+
+    class Recording(KMeans):
+        def fit(self, X, y=None):
+            seen.append((len(X), self.random_state))
+            return super().fit(X)
+
+    X = np.random.default_rng(0).random((300, 20))
+    model = Recording(8, n_init=1, random_state=0)
+    first = stability(make_pipeline(StandardScaler(), model), X, between="seeds", random_state=3)
+    assert 0.0 < first < 0.9
+    assert [n for n, _ in seen] == [300, 300]
+    assert len({seed for _, seed in seen} | {0}) == 3
+    assert stability(
+        make_pipeline(StandardScaler(), model), X, between="seeds", random_state=3
+    ) == (first)
+    assert model.random_state == 0
+    separated, _ = make_blobs(90, centers=3, cluster_std=0.1, random_state=0)
+    assert stability(KMeans(3, n_init=3), separated, between="seeds", random_state=0) == 1.0
+
+
+def test_stability_refuses_what_it_cannot_compare():
+    X = np.arange(10.0)[:, None]
+    with pytest.raises(ValueError, match="between must be 'halves' or 'seeds'. Got 'folds'"):
+        stability(KMeans(2), X, between="folds")
+    with pytest.raises(ValueError, match="needs an estimator with a random_state. Got DBSCAN"):
+        stability(DBSCAN(), X, between="seeds")
+
+
+# --- Scorers ---
+
+
+class Known:
+    """Predicts the labels it was made with, embeds by a fixed map, and cannot be fitted."""
+
+    def __init__(self, labels):
+        self.labels = np.asarray(labels)
+
+    def predict(self, X):
+        return self.labels
+
+    def transform(self, X):
+        return np.asarray(X)[:, :1] ** 3
+
+
+def test_scores_are_the_metrics_of_the_predicted_labels_in_the_chosen_space():
+    X, _ = blobs()
+    labels = np.random.default_rng(0).integers(3, size=len(X))
+    expected = {
+        "silhouette": silhouette_score,
+        "calinski_harabasz": calinski_harabasz_score,
+        "davies_bouldin": lambda X, labels: -davies_bouldin_score(X, labels),
+        "modularity": relative_modularity,
+    }
+    assert list(expected) == METRICS
+    for metric, score in expected.items():
+        for space, rows in (("input", X), ("preprocessed", X), ("embedding", X[:, :1] ** 3)):
+            found = ClusteringScorer(metric, space=space)(Known(labels), X)
+            assert found == pytest.approx(score(rows, labels)), (metric, space)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_scorers_prefer_the_groups_that_are_there(metric):
+    X, y = blobs()
+    scorer = ClusteringScorer(metric)
+    random = np.random.default_rng(0).permutation(y)
+    assert scorer(Known(y), X) > scorer(Known(random), X)
+    assert scorer(Known(y), X) > scorer(Known(np.zeros(len(X))), X)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    "labels",
+    [np.zeros(6), np.arange(6), [0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 1, 1]],
+    ids=["one cluster", "one row each", "one member", "repeated rows"],
+)
+def test_scores_of_degenerate_labels_are_finite_and_no_better_than_real_ones(metric, labels):
+    X = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
+    scorer = ClusteringScorer(metric)
+    score = scorer(Known(labels), X)
+    assert np.isfinite(score)
+    assert score <= scorer(Known([0, 0, 0, 1, 1, 1]), X)
+    assert np.isfinite(scorer(Known(labels), np.repeat(X[::3], 3, axis=0)))
+    if len(np.unique(labels)) in (1, 6):
+        # The worst value: a cut across both groups is better or as good.
+        assert score <= scorer(Known([0, 1, 0, 1, 0, 1]), X) or metric == "modularity"
+
+
+def test_an_undefined_fold_does_not_void_the_mean_over_folds():
+    worst = ClusteringScorer("davies_bouldin")(Known(np.zeros(5)), np.arange(5.0)[:, None])
+    assert np.isfinite(np.mean([worst] * 10)) and worst < -1e30
+
+
+def test_scorers_see_through_a_pipeline():
+    X = blobs()[0] * [1, 1, 1, 1, 1000]
+    pipeline = make_pipeline(StandardScaler(), quick()).fit(X)
+    labels = pipeline.predict(X)
+    expected = {
+        "input": X,
+        "preprocessed": StandardScaler().fit_transform(X),
+        "embedding": pipeline.transform(X),
+    }
+    for space, rows in expected.items():
+        found = ClusteringScorer("silhouette", space=space)(pipeline, X)
+        assert found == pytest.approx(silhouette_score(rows, labels)), space
+    alone = make_pipeline(pipeline[-1])
+    scorer = ClusteringScorer("silhouette", space="preprocessed")
+    assert scorer(alone, X) == ClusteringScorer("silhouette")(alone, X)
+
+
+def test_scorers_predict_and_never_fit(monkeypatch):
+    X, _ = blobs()
+    model = quick().fit(X)
+
+    def fit(*args, **kwargs):
+        raise AssertionError("a scorer has fitted the model")
+
+    monkeypatch.setattr(type(model), "fit", fit)
+    for metric in METRICS:
+        for space in ("input", "preprocessed", "embedding"):
+            assert np.isfinite(ClusteringScorer(metric, space=space)(model, X[:30]))
+
+
+def test_silhouette_of_many_rows_looks_at_a_fixed_choice_of_them(monkeypatch):
+    X, y = blobs(n_samples=3000)
+    whole = ClusteringScorer()(Known(y), X)
+    looked_at = []
+
+    def counted(rows, labels):
+        looked_at.append(len(rows))
+        return silhouette_score(rows, labels)
+
+    monkeypatch.setattr(metrics, "_MOST_ROWS", 1000)
+    monkeypatch.setitem(metrics._COMPACTNESS, "silhouette", (counted, -1.0))
+    few = ClusteringScorer()(Known(y), X)
+    assert looked_at == [1000]
+    assert few == pytest.approx(whole, abs=0.02)
+    assert ClusteringScorer()(Known(y), X) == few
+    # A cluster that the choice leaves out is no error.
+    assert ClusteringScorer()(Known(np.arange(3000) == np.arange(3000)), X) == -1.0
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"metric": "inertia"}, "metric must be one of .*'modularity'.* Got 'inertia'"),
+        ({"metric": None}, "Got None"),
+        ({"space": "latent"}, "space must be one of .* Got 'latent'"),
+    ],
+)
+def test_scorers_refuse_nonsense_before_any_fit(params, words):
+    with pytest.raises(ValueError, match=words):
+        ClusteringScorer(**params)
+
+
+def test_scorers_are_pickled_and_shown():
+    scorer = pickle.loads(pickle.dumps(ClusteringScorer("modularity", space="embedding")))
+    assert repr(scorer) == "ClusteringScorer('modularity', space='embedding')"
+    X, y = blobs()
+    assert scorer(Known(y), X) == relative_modularity(X[:, :1] ** 3, y)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_grid_search_by_every_scorer_finds_the_number_of_groups(metric):
+    X, _ = make_blobs(300, 8, centers=4, random_state=0)
+    folds = KFold(3, shuffle=True, random_state=0)
+    search = GridSearchCV(
+        KMeans(n_init=3, random_state=0),
+        {"n_clusters": [1, 2, 3, 4, 5, 7]},
+        scoring=ClusteringScorer(metric),
+        cv=folds,
+    ).fit(X)
+    assert search.best_params_["n_clusters"] == 4
+
+
+@pytest.mark.parametrize("scoring", [None, ClusteringScorer("silhouette")], ids=str)
+def test_halving_search_finds_the_number_of_groups(scoring):
+    X, _ = make_blobs(180, 4, centers=4, cluster_std=0.5, random_state=3)
+    search = HalvingGridSearchCV(
+        quick(hidden_dims=(32,), embedding_dim=4, pretrain_steps=60, init="k-means++", n_init=5),
+        {"n_clusters": [2, 4, 8]},
+        min_resources=60,
+        scoring=scoring,
+        cv=KFold(2, shuffle=True, random_state=0),
+        random_state=0,
+    ).fit(X)
+    assert search.n_iterations_ == 2
+    assert search.best_params_["n_clusters"] == 4
+
+
+def test_cross_validate_takes_several_scorers():
+    X, _ = blobs()
+    scoring = {metric: ClusteringScorer(metric) for metric in METRICS}
+    found = cross_validate(KMeans(3, n_init=3, random_state=0), X, scoring=scoring, cv=3)
+    assert all(np.isfinite(found[f"test_{metric}"]).all() for metric in METRICS)
+
+
+def test_weights_reach_the_modularity_and_are_refused_elsewhere():
+    X, y = blobs()
+    weight = np.random.default_rng(0).uniform(1, 3, len(X))
+    found = ClusteringScorer("modularity")(Known(y), X, sample_weight=weight)
+    assert found == relative_modularity(X, y, sample_weight=weight) != relative_modularity(X, y)
+    with pytest.raises(ValueError, match="'silhouette', space='input'\\) takes no sample_weight"):
+        ClusteringScorer()(Known(y), X, sample_weight=weight)
+
+
+def test_weights_are_routed_to_the_scorer_that_asks_for_them():
+    X, _ = blobs()
+    weight = np.random.default_rng(0).uniform(1, 3, len(X))
+    kmeans = KMeans(2, n_init=3, random_state=0)
+    folds = [(np.arange(90), np.arange(90))]
+    with sklearn.config_context(enable_metadata_routing=True):
+        scores = [
+            cross_validate(
+                kmeans.set_fit_request(sample_weight=True),
+                X,
+                scoring=ClusteringScorer("modularity").set_score_request(sample_weight=asked),
+                cv=folds,
+                params={"sample_weight": weight},
+            )["test_score"][0]
+            for asked in (True, False)
+        ]
+    labels = kmeans.fit(X, sample_weight=weight).predict(X)
+    expected = [relative_modularity(X, labels, sample_weight=w) for w in (weight, None)]
+    assert scores == expected
+    assert scores[0] != scores[1]
+    with pytest.raises(ValueError, match="only metric='modularity'"):
+        ClusteringScorer("silhouette").set_score_request(sample_weight=True)
+
+
+@pytest.mark.skipif(
+    not hasattr(GridSearchCV, "_check_scorers_accept_sample_weight"),
+    reason="this scikit-learn gives no weights to scorers without routing",
+)
+def test_weights_without_routing_go_to_the_scorers_that_take_them():
+    X, _ = blobs()
+    weight = np.random.default_rng(0).uniform(1, 3, len(X))
+    search = GridSearchCV(
+        KMeans(n_init=3, random_state=0),
+        {"n_clusters": [2]},
+        scoring={m: ClusteringScorer(m) for m in ("modularity", "silhouette")},
+        refit="modularity",
+        cv=[(np.arange(90), np.arange(90))],
+    )
+    with pytest.warns(UserWarning, match="silhouette.* does not support sample_weight"):
+        search.fit(X, sample_weight=weight)
+    expected = relative_modularity(X, search.predict(X), sample_weight=weight)
+    assert search.cv_results_["mean_test_modularity"] == expected

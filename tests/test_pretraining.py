@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from skdec._callbacks import Task
 from skdec._networks import Architecture, weights_of
 from skdec._objectives import mean_squared_error
 from skdec._optimization import OptimizerSettings
@@ -55,7 +56,7 @@ def run(X=None, weight=None, architecture=ARCHITECTURE, n_workers=1, **settings)
     X = rows() if X is None else X
     weight = np.ones(len(X)) if weight is None else weight
     settings = replace(SETTINGS, **settings)
-    return pretrain(X, weight, architecture, settings, n_workers=n_workers, verbose=0)
+    return pretrain(X, weight, architecture, settings, n_workers=n_workers)
 
 
 def assert_same_weights(some, others):
@@ -78,7 +79,7 @@ def reconstruction_errors(weights, X, architecture=ARCHITECTURE):
 def training(X, workers, **settings):
     weight = torch.ones(len(X))
     settings = replace(SETTINGS, **settings)
-    return _Training(torch.from_numpy(X), weight, settings, workers, torch.float32, verbose=0)
+    return _Training(torch.from_numpy(X), weight, settings, workers, torch.float32)
 
 
 # --- End to end ---
@@ -364,9 +365,9 @@ def test_refitting_takes_a_quarter_of_the_steps(workers, monkeypatch):
 
 def test_verbose_prints_at_most_about_ten_lines_for_a_stage(capsys):
     settings = replace(SETTINGS, steps=300)
-    pretrain(rows(), np.ones(N_ROWS), ARCHITECTURE, settings, n_workers=1, verbose=1)
+    pretrain(rows(), np.ones(N_ROWS), ARCHITECTURE, settings, n_workers=1, task=Task(verbose=1))
     lines = capsys.readouterr().out.splitlines()
     assert 10 <= len(lines) <= 11
-    assert lines[-1].startswith("[DECClustering] pretraining: epoch 100/100, loss ")
+    assert lines[-1].startswith("[DECClustering] autoencoder: epoch 100/100, loss ")
     run(steps=30)
     assert capsys.readouterr().out == ""

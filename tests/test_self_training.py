@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from skdec import _self_training
+from skdec._callbacks import SILENT, Task
 from skdec._networks import Architecture, weights_of
 from skdec._objectives import kl_divergence, log_soft_assignment, target_distribution
 from skdec._optimization import OptimizerSettings, ShardedOptimizer
@@ -65,7 +66,7 @@ class Problem:
     def log_Q(self, centers):
         return log_soft_assignment(self.embedding(), torch.from_numpy(centers).float(), 1.0)
 
-    def train(self, workers, verbose=0, **settings):
+    def train(self, workers, task=SILENT, **settings):
         return self_train(
             self.network,
             self.centers,
@@ -73,7 +74,7 @@ class Problem:
             self.weight,
             replace(SETTINGS, **settings),
             workers,
-            verbose,
+            task,
         )
 
 
@@ -419,7 +420,7 @@ def test_dropout_is_off_where_labels_and_targets_come_from(workers):
 
 
 def test_verbose_prints_a_line_for_each_round(workers, capsys):
-    result = Problem().train(workers, verbose=1)
+    result = Problem().train(workers, Task(verbose=1))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(result.kl_curve) == 4
     assert lines[-1].startswith(
