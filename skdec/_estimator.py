@@ -276,10 +276,10 @@ class DECClustering(
         Mean loss of each epoch of training with neighbours; empty without.
     init_scores_ : dict of str to float
         With ``init="auto"``, the score of each candidate partition by its name; the best was
-        taken, but k-means of the input only if better by 0.06 sqrt(n_clusters / rows). The score
-        is the geometric mean of modularity and assortativity coefficient on the graph of the 5
-        nearest neighbours in the input (of its 50 leading principal components if it has more
-        features). Empty where the centres are those of k-means in the embedding.
+        taken, but k-means of the input only if better by 0.35 n_clusters / rows. The score is the
+        geometric mean of modularity and assortativity coefficient on the graph of the 5 nearest
+        neighbours in the input (of its 50 leading principal components if it has more features).
+        Empty where the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.
     label_change_curve_ : list of float

@@ -27,16 +27,16 @@ SCORE_MARGIN = 0.01
 _MOST_COMPONENTS = 50
 
 # k-means of the input optimises what it is judged by, compactness in the input space, the more so
-# the fewer rows there are to a cluster: it has to be better by this, times the square root of
-# n_clusters / n_rows.
-_HANDICAP = 0.06
+# the fewer rows there are to a centre: it has to be better by this times n_clusters / n_rows.
+_HANDICAP = 0.35
 
 # Neighbours of a row in the graph that makes partitions, and in the one that judges them: with few,
 # small clusters can be told apart.
 _N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 5
 
-# Groups of rows that spectral clustering joins: so many for each cluster, at most so many.
-_GROUPS_PER_CLUSTER, _MOST_GROUPS = (2, 3, 5, 10, 20, 40), 2_000
+# Groups of rows that spectral clustering joins: so many for each cluster, at most so many, and of
+# so many rows on average.
+_GROUPS_PER_CLUSTER, _MOST_GROUPS, _ROWS_PER_GROUP = (2, 3, 5, 10, 20, 40), 2_000, 10
 
 
 _K_MEANS_OF_INPUT = "k-means, input"
@@ -110,7 +110,7 @@ def best_partition(
     if not candidates:
         return None
     scores = {name: judge.score(labels) for name, labels in candidates.items()}
-    handicap = _HANDICAP * np.sqrt(n_clusters / len(Z))
+    handicap = _HANDICAP * n_clusters / len(Z)
     best = max(scores, key=lambda name: scores[name] - handicap * (name == _K_MEANS_OF_INPUT))
     return Partition(candidates[best], scores)
 
@@ -134,7 +134,7 @@ def _candidates(
         if len(np.unique(rows, axis=0)) >= n_clusters:
             yield name, _k_means(rows, weight, n_clusters, "k-means++", n_init, seed).labels_
     graph = _symmetric_graph(nearest_neighbors(Z, _N_NEIGHBORS, workers), weight)
-    most = min(_MOST_GROUPS, len(np.unique(Z, axis=0)))
+    most = min(_MOST_GROUPS, len(np.unique(Z, axis=0)) // _ROWS_PER_GROUP)
     for n_groups in sorted({min(c * n_clusters, most) for c in _GROUPS_PER_CLUSTER}):
         if n_groups > n_clusters:
             groups = _k_means(Z, weight, n_groups, "k-means++", 1, seed).labels_
