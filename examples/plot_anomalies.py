@@ -2,14 +2,14 @@
 Rows that fit no cluster
 ========================
 
-A row that is like nothing in the training data gets a cluster all the same. How badly the decoder gives
-it back, how far it is from its centre and how unsure its assignment is can each tell that it does not
-belong there.
+A row that is like nothing in the training data gets a cluster all the same. How badly the decoder
+gives it back, how far it is from its centre and how unsure its assignment is can each tell that
+it does not belong there.
 """
 
 # %%
-# The model learns 600 images of the digits 0 to 4, with 500 and 250 steps instead of the default's 843 and
-# 422. New rows are other images of these digits, and images of 5 to 9.
+# The model learns 600 images of the digits 0 to 4, with 500 and 250 steps instead of the
+# default's 843 and 422. New rows are other images of these digits, and images of 5 to 9.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -41,5 +41,6 @@ for ax, (name, score) in zip(axes, scores.items(), strict=True):
 axes[0].legend()
 
 # %%
-# The reconstruction error separates best: what the network has not seen, it cannot draw. Many strange rows
-# are less sure of their cluster, too, but some are near a centre and as sure as the others.
+# The reconstruction error separates best: what the network has not seen, it cannot draw. Many
+# strange rows are less sure of their cluster, too, but some are near a centre and as sure as the
+# others.

@@ -2,8 +2,8 @@
 Customers: a table of numbers and categories
 ============================================
 
-A table with numeric and categorical columns goes through a `ColumnTransformer`. The table is made here, with
-four kinds of customers planted in it, so that we know what there is to find.
+A table with numeric and categorical columns goes through a `ColumnTransformer`. The table is made
+here, with four kinds of customers planted in it, so that we know what there is to find.
 """
 
 # %%
@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.compose import make_column_transformer
 from sklearn.metrics import adjusted_rand_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from skdec import DECClustering
 
@@ -41,14 +41,20 @@ table = pd.DataFrame(
 )
 
 # %%
-# Columns with different units have to be standardised: the estimator itself keeps units, as `KMeans` does.
-# Two categories come to six columns of zeros and ones. With full weight, channel and region would make up most of
-# the distance between two customers, and be the clusters; here they get 0.4.
+# Columns with different units have to be standardised: the estimator itself keeps units, as
+# `KMeans` does. Income is skewed, so its logarithm is taken first. Two categories come to six
+# columns of zeros and ones. With full weight, channel and region make up most of the distance
+# between two customers, and become the clusters; here they get 0.3.
+#
+# 300 and 150 steps, not the default 843 and 422, to be quick.
 numbers, categories = ["age", "income", "visits"], ["channel", "region"]
+log = FunctionTransformer(np.log)
 pipeline = make_pipeline(
     make_column_transformer(
-        (StandardScaler(), numbers), (OneHotEncoder(sparse_output=False), categories)
-    ).set_params(transformer_weights={"onehotencoder": 0.4}),
+        (StandardScaler(), ["age", "visits"]),
+        (make_pipeline(log, StandardScaler()), ["income"]),
+        (OneHotEncoder(sparse_output=False), categories),
+    ).set_params(transformer_weights={"onehotencoder": 0.3}),
     DECClustering(4, pretrain_steps=300, neighbor_steps=150, random_state=0),
 )
 labels = pipeline.fit_predict(table)

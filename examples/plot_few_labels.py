@@ -2,14 +2,14 @@
 Few labels: the embedding as features
 =====================================
 
-Many rows, but labels for a few of them only. The embedding is learned from all rows without any label; a
-logistic regression of the digit then starts from the embedding. It is compared with the same regression
-on the pixels.
+Many rows, but labels for a few of them only. The embedding is learned from all rows without any
+label; a logistic regression of the digit then starts from the embedding. It is compared with the
+same regression on the pixels.
 """
 
 # %%
-# 1,000 digits to learn the embedding from, with fewer steps than the default (400 and 200 instead of 1,000
-# and 500), and the other 797 to test on.
+# 1,000 digits to learn the embedding from, with fewer steps than the default (400 and 200 instead
+# of 1,000 and 500), and the other 797 to test on.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -49,5 +49,6 @@ plt.ylabel("accuracy on new rows")
 plt.legend(title="logistic regression on")
 
 # %%
-# With one or two labelled rows of each digit the embedding is far ahead; with twenty the regression on the
-# pixels has caught up, all but a little. Unlabelled rows help where labels are scarce.
+# With one or two labelled rows of each digit the embedding is far ahead; with twenty the
+# regression on the pixels has caught up, all but a little. Unlabelled rows help where labels are
+# scarce.

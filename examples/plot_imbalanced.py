@@ -2,13 +2,13 @@
 Clusters of very different size
 ===============================
 
-k-means prefers clusters of equal spread: it cuts a large group to pieces sooner than it finds a small one.
-Here nearly half of all rows are in the largest group and a twentieth in the smallest.
+k-means prefers clusters of equal spread: it cuts a large group to pieces sooner than it finds a
+small one. Here nearly half of all rows are in the largest group and a twentieth in the smallest.
 """
 
 # %%
-# Five handwritten digits, 175 images of one and 20 of another. Fewer steps than the default (400 and 200
-# instead of 721 and 361).
+# Five handwritten digits, 175 images of one and 20 of another. Fewer steps than the default (400
+# and 200 instead of 721 and 361).
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.cluster import KMeans
@@ -26,9 +26,9 @@ kmeans = KMeans(5, n_init=10, random_state=0).fit(X)
 dec = DECClustering(5, pretrain_steps=400, neighbor_steps=200, random_state=0).fit(X)
 
 # %%
-# k-means cuts the ones into three pieces and the fours into two; the sixes, the smallest group, have to share
-# their cluster with fours and ones. DECClustering finds both small groups; what it gets wrong is some ones
-# among the twos.
+# k-means cuts the ones into three pieces and the fours into two; the sixes, the smallest group,
+# have to share their cluster with fours and ones. DECClustering finds both small groups; what it
+# gets wrong is some ones among the twos.
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
 for ax, model in zip(axes, [kmeans, dec], strict=True):
     table = contingency_matrix(y, model.labels_)

@@ -2,14 +2,14 @@
 Choosing the number of clusters
 ===============================
 
-``score`` is the modularity of the predicted clusters on the neighbour graph of the *input*, relative to what so
-many clusters could reach. It needs no labels and, unlike the inertia, does not grow with the number of
-clusters, so `GridSearchCV` can choose by it.
+``score`` is the modularity of the predicted clusters on the neighbour graph of the *input*,
+relative to what so many clusters could reach. It needs no labels and, unlike the inertia, does
+not grow with the number of clusters, so `GridSearchCV` can choose by it.
 """
 
 # %%
-# Five groups in ten dimensions, each stretched in a direction of its own. 200 and 100 steps, not the default
-# 737 and 368, are enough for them.
+# Five groups in ten dimensions, each stretched in a direction of its own. 200 and 100 steps, not
+# the default 737 and 368, are enough for them.
 import tempfile
 
 import matplotlib.pyplot as plt
@@ -26,8 +26,9 @@ X += rng.normal(size=(400, 1)) * rng.normal(size=(5, 10))[y]
 quick = {"pretrain_steps": 200, "neighbor_steps": 100, "random_state": 0}
 
 # %%
-# Pretraining does not depend on ``n_clusters``: with ``memory`` it is done once for all of them. The score is
-# largest where the clusters are the groups; fewer clusters join groups that are apart, more cut groups.
+# Pretraining does not depend on ``n_clusters``: with ``memory`` it is done once for all of them.
+# The score is largest where the clusters are the groups; fewer clusters join groups that are
+# apart, more cut groups.
 candidates = [2, 3, 4, 5, 6, 7, 8, 10]
 with tempfile.TemporaryDirectory() as cache:
     dec = DECClustering(memory=cache, **quick)
@@ -48,8 +49,8 @@ with tempfile.TemporaryDirectory() as cache:
 print("best on held-out rows:", search.best_params_)
 
 # %%
-# Whether there are clusters at all is another question: two halves of the rows must lead to the same
-# clusters. In noise they do not, however high the score or the probabilities.
+# Whether there are clusters at all is another question: two halves of the rows must lead to the
+# same clusters. In noise they do not, however high the score or the probabilities.
 noise = rng.uniform(size=(400, 10))
 print(f"stability, groups: {stability(DECClustering(5, **quick), X, random_state=0):.2f}")
 print(f"stability, noise:  {stability(DECClustering(5, **quick), noise, random_state=0):.2f}")

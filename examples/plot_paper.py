@@ -2,16 +2,17 @@
 The method as published
 =======================
 
-``from_paper("dec")`` has the settings of the DEC paper: layer-wise denoising autoencoders, k-means in the
-embedding, then self-training by KL divergence. This page runs it scaled down; ``benchmarks/paper.py`` runs
-it on MNIST and USPS.
+``from_paper("dec")`` has the settings of the DEC paper: layer-wise denoising autoencoders,
+k-means in the embedding, then self-training by KL divergence. This page runs it scaled down;
+``benchmarks/paper.py`` runs it on MNIST and USPS.
 """
 
 # %%
-# What is not as published, for the sake of time: 1,000 small images instead of 70,000; 100 steps for each
-# layer instead of 50,000 and 300 for the whole network instead of 100,000; for so few steps Adam instead
-# of SGD in pretraining, with another decay and other initial weights; hidden layers of a quarter of the width;
-# 30 steps in a round instead of 140. ``max_iter=0`` ends before self-training.
+# What is not as published, for the sake of time: 1,000 small images instead of 70,000; 100 steps
+# for each layer instead of 50,000 and 300 for the whole network instead of 100,000; for so few
+# steps Adam instead of SGD in pretraining, with another decay and other initial weights; hidden
+# layers of a quarter of the width; 30 steps in a round instead of 140. ``max_iter=0`` ends before
+# self-training.
 import matplotlib.pyplot as plt
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
@@ -40,9 +41,10 @@ for name, model in models.items():
     print(f"{name:22} accuracy {clustering_accuracy(y, model.labels_):.3f}")
 
 # %%
-# The autoencoder, trained for so short a time, does not yet help k-means: the pixels are better. Self-training
-# makes up for that. The divergence need not fall: its target is sharpened anew in each round and runs
-# ahead. What falls is the share of labels that change; at ``tol`` self-training ends.
+# The autoencoder, trained for so short a time, does not yet help k-means: the pixels are better.
+# Self-training makes up for that. The divergence need not fall: its target is sharpened anew in
+# each round and runs ahead. What falls is the share of labels that change; at ``tol``
+# self-training ends.
 fig, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
 for k, curve in enumerate(dec.layerwise_loss_curves_):
     axes[0].plot(curve, label=f"layer {k + 1}")

@@ -2,8 +2,8 @@
 Saving a model and serving it
 =============================
 
-A fitted estimator, or a pipeline that ends in one, is pickled like any other of scikit-learn's. Load files
-from people you trust only: a pickle can run code.
+A fitted estimator, or a pipeline that ends in one, is pickled like any other of scikit-learn's.
+Load files from people you trust only: a pickle can run code.
 """
 
 # %%
@@ -30,15 +30,16 @@ with tempfile.TemporaryDirectory() as folder:
     served = joblib.load(path)
 
 # %%
-# The loaded model predicts the same bits; a row's prediction is the same alone and in any batch, so that an
-# online service and a nightly batch agree.
+# The loaded model predicts the same bits; a row's prediction is the same alone and in any batch,
+# so that an online service and a nightly batch agree.
 Q = model.predict_proba(X)
 print("same bits after loading:  ", np.array_equal(served.predict_proba(X), Q))
 alone = np.vstack([served.predict_proba(row[None]) for row in X])
 print("same bits row by row:     ", np.array_equal(alone, Q))
 
 # %%
-# How long a call takes, by the number of its rows; the best of five, on the machine that built this page.
+# How long a call takes, by the number of its rows; the best of five, on the machine that built
+# this page.
 sizes, seconds = [1, 10, 100, 1_000, 10_000], []
 for size in sizes:
     batch = np.resize(X, (size, X.shape[1]))
@@ -54,5 +55,5 @@ plt.xlabel("rows in one call of predict")
 plt.ylabel("milliseconds in all")
 
 # %%
-# A call with few rows costs about the same whatever their number; from some hundred rows on, the time is
-# that of the rows.
+# A call with few rows costs about the same whatever their number; from some hundred rows on, the
+# time is that of the rows.

@@ -2,12 +2,13 @@
 Counts: cells of uneven types
 =============================
 
-Counts of genes in single cells are overdispersed, full of zeros, and as large as the cell was sequenced
-deep. They are simulated here: negative binomial, five types of cells of uneven number, 30 genes more or less
-active in each type.
+Counts of genes in single cells are overdispersed, full of zeros, and as large as the cell was
+sequenced deep. They are simulated here: negative binomial, five types of cells of uneven number,
+30 genes more or less active in each type.
 """
 
 # %%
+# 500 cells and 400 genes; the rarest type has a twentieth of the cells.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.cluster import KMeans
@@ -28,8 +29,9 @@ counts = rng.negative_binomial(2.0, 2.0 / (2.0 + mean))
 print(f"{np.mean(counts == 0):.0%} of the counts are 0, the largest is {counts.max()}")
 
 # %%
-# The usual normalisation: the same depth for every cell, then the logarithm. ``n_neighbors`` should not
-# exceed the size of the smallest type, which is about 25 here; its default, 7, is well below.
+# The usual normalisation: the same depth for every cell, then the logarithm. ``n_neighbors``
+# should not exceed the size of the smallest type, which is about 30 here; its default, 7, is well
+# below. 300 and 150 steps, not the default 794 and 397, to be quick.
 depth = counts.sum(axis=1, keepdims=True)
 X = np.log1p(counts / depth * np.median(depth))
 dec = DECClustering(5, pretrain_steps=300, neighbor_steps=150, random_state=0).fit(X)
@@ -39,6 +41,9 @@ for model in [kmeans, dec]:
     print(contingency_matrix(types, model.labels_))
 
 # %%
+# After this normalisation the types are round groups, for which k-means is made: it is as good
+# here, or better, and much faster. What the embedding adds is the picture. Both find the rarest
+# type; the cells that the clusters confuse are those that the embedding puts into another group.
 points = TSNE(random_state=0).fit_transform(dec.transform(X))
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 for ax, color, title in zip(axes, [dec.labels_, types], ["cluster", "true type"], strict=True):

@@ -2,8 +2,9 @@
 Text: which part of SciPy is this function from?
 ================================================
 
-Documents as TF-IDF vectors, reduced by a singular value decomposition. The corpus comes with SciPy: the
-docstrings of the functions of four of its subpackages. The subpackage only judges the result.
+Documents as TF-IDF vectors, reduced by a singular value decomposition. The corpus comes with
+SciPy: the docstrings of the functions of four of its subpackages. The subpackage only judges the
+result.
 """
 
 # %%
@@ -33,7 +34,8 @@ for number, name in enumerate(names):
 print(dict(zip(names, np.bincount(y).tolist(), strict=True)))
 
 # %%
-# Sparse input is refused, since the network needs dense rows: the decomposition makes them dense and small.
+# Sparse input is refused, since the network needs dense rows: the decomposition makes them dense
+# and small.
 tfidf = TfidfVectorizer(max_df=0.5, min_df=3, stop_words="english", sublinear_tf=True)
 words = make_pipeline(tfidf, TruncatedSVD(50, random_state=0), Normalizer())
 # 300 and 150 steps, not the default 769 and 384, to be quick.
@@ -45,8 +47,8 @@ for model in [kmeans, dec]:
     print(f"{type(model).__name__:14} NMI with the subpackages {nmi:.3f}")
 
 # %%
-# The words that tell a cluster from the rest. Some are of paragraphs that many functions of a part have in
-# common, as that on batches in ``linalg``.
+# The words that tell a cluster from the rest. Some are of paragraphs that many functions of a
+# part have in common, as that on batches in ``linalg``.
 weights = tfidf.transform(texts).toarray()
 for k in range(4):
     inside = dec.labels_ == k
@@ -55,9 +57,10 @@ for k in range(4):
     print(f"cluster {k} ({inside.sum()} functions): {', '.join(top)}")
 
 # %%
-# Three of the four parts have a cluster nearly to themselves. The fourth cluster is all of ``ndimage`` with those
-# functions of ``signal`` that filter images, too, or speak of the edges of an array in the same words. That is
-# what the text says; the names of packages are only one way to sort functions.
+# Three of the four parts have a cluster nearly to themselves. The fourth cluster is all of
+# ``ndimage`` with those functions of ``signal`` that filter images, too, or speak of the edges of
+# an array in the same words. That is what the text says; the names of packages are only one way
+# to sort functions.
 counts = np.zeros((4, 4), dtype=int)
 np.add.at(counts, (y, dec.labels_), 1)
 plt.figure(figsize=(5, 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""What can be said of the examples without running them; the build of the documentation runs them."""
+"""What can be said of the examples without running them; the documentation's build does that."""
 
 from __future__ import annotations
 
