@@ -52,6 +52,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": ExplicitOrder(EXAMPLES),
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skdec",),
+    "capture_repr": (),
     "log_level": {"backreference_missing": "info"},
     "show_signature": False,
     "write_computation_times": False,

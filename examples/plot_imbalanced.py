@@ -34,7 +34,7 @@ for ax, model in zip(axes, [kmeans, dec], strict=True):
     table = contingency_matrix(y, model.labels_)
     ax.imshow(table / table.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
     for (i, j), count in np.ndenumerate(table):
-        ax.text(j, i, count, ha="center", va="center")
+        ax.text(j, i, count, ha="center", va="center", color="C1", weight="bold")
     ax.set_yticks(range(5), [f"digit {k} ({size})" for k, size in sizes.items()])
     ax.set(xlabel="cluster", xticks=range(5))
     ax.set_title(f"{type(model).__name__}: ARI {adjusted_rand_score(y, model.labels_):.2f}")

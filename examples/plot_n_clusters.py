@@ -27,8 +27,8 @@ quick = {"pretrain_steps": 200, "neighbor_steps": 100, "random_state": 0}
 
 # %%
 # Pretraining does not depend on ``n_clusters``: with ``memory`` it is done once for all of them.
-# The score is largest where the clusters are the groups; fewer clusters join groups that are
-# apart, more cut groups.
+# The score is largest at the number of groups. Fewer clusters have to join groups that lie apart,
+# more have to cut groups.
 candidates = [2, 3, 4, 5, 6, 7, 8, 10]
 with tempfile.TemporaryDirectory() as cache:
     dec = DECClustering(memory=cache, **quick)
@@ -50,7 +50,7 @@ print("best on held-out rows:", search.best_params_)
 
 # %%
 # Whether there are clusters at all is another question: two halves of the rows must lead to the
-# same clusters. In noise they do not, however high the score or the probabilities.
+# same clusters. In noise they do not.
 noise = rng.uniform(size=(400, 10))
 print(f"stability, groups: {stability(DECClustering(5, **quick), X, random_state=0):.2f}")
 print(f"stability, noise:  {stability(DECClustering(5, **quick), noise, random_state=0):.2f}")

@@ -41,9 +41,10 @@ for model in [kmeans, dec]:
     print(contingency_matrix(types, model.labels_))
 
 # %%
-# After this normalisation the types are round groups, for which k-means is made: it is as good
-# here, or better, and much faster. What the embedding adds is the picture. Both find the rarest
-# type; the cells that the clusters confuse are those that the embedding puts into another group.
+# After this normalisation the types are round groups, for which k-means is made: it is a little
+# better here, and much faster. What the embedding adds is the picture. Both find the rarest type,
+# k-means with fewer cells of other types in its cluster. Where cluster and type differ, the
+# embedding has put a cell into the group of another type.
 points = TSNE(random_state=0).fit_transform(dec.transform(X))
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 for ax, color, title in zip(axes, [dec.labels_, types], ["cluster", "true type"], strict=True):

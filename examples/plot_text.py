@@ -57,10 +57,10 @@ for k in range(4):
     print(f"cluster {k} ({inside.sum()} functions): {', '.join(top)}")
 
 # %%
-# Three of the four parts have a cluster nearly to themselves. The fourth cluster is all of
-# ``ndimage`` with those functions of ``signal`` that filter images, too, or speak of the edges of
-# an array in the same words. That is what the text says; the names of packages are only one way
-# to sort functions.
+# ``linalg`` and ``stats`` have a cluster nearly to themselves. ``signal`` is cut in two: filters
+# as systems, with poles and a transfer function, and the rest, which shares its cluster with
+# ``ndimage``. Both filter arrays there, and say in the same words what is beyond an array's
+# edges. The subpackages are one way to sort these functions, and not quite that of their texts.
 counts = np.zeros((4, 4), dtype=int)
 np.add.at(counts, (y, dec.labels_), 1)
 plt.figure(figsize=(5, 4), layout="constrained")
