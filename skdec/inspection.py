@@ -1,4 +1,4 @@
-"""What the clusters of a fitted model are: the features, rows and prototypes that tell them apart."""
+"""What the clusters of a fitted model are: features, rows and prototypes that tell them apart."""
 
 from __future__ import annotations
 

@@ -163,7 +163,8 @@ class ClusterConfusionDisplay:
         """
         counts, matched = np.asarray(self.confusion_matrix), np.asarray(self.matched)
         n_classes, n_clusters = counts.shape
-        width, height = (max(3.0, 0.42 * number) for number in (n_clusters, n_classes))
+        cell = 0.42 if max(n_classes, n_clusters) <= 15 else 0.3
+        width, height = (max(2.5, cell * number) for number in (n_clusters, n_classes))
         ax = own_axes(ax, (width + 2.2, height + 1.2))
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         style = {"cmap": cmap, "vmin": 0.0, "vmax": 1.0} | kwargs
@@ -180,7 +181,7 @@ class ClusterConfusionDisplay:
             ylabel="class",
             title=f"clustering accuracy {self.accuracy_:.3f}",
         )
-        ax.figure.colorbar(self.im_, ax=ax, label="share of the class")
+        ax.figure.colorbar(self.im_, ax=ax, label="share of the class", fraction=0.08, aspect=30)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

@@ -27,11 +27,11 @@ def own_axes(ax, figsize: tuple[float, float]):
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=figsize, layout="constrained")[1]
+    return plt.subplots(figsize=figsize, layout="compressed")[1]
 
 
-def panels(ax, n_rows: int, n_columns: int, sharex=False, sharey=False) -> np.ndarray:
-    """Divide the place of `ax` among new axes, as an array of shape (n_rows, n_columns)."""
+def place_of(ax):
+    """The place of `ax` in its figure, emptied, to be divided among panels."""
     place = ax.get_subplotspec()
     if place is None:
         raise ValueError(
@@ -39,8 +39,7 @@ def panels(ax, n_rows: int, n_columns: int, sharex=False, sharey=False) -> np.nd
             "Figure.add_subplot."
         )
     ax.set_axis_off()
-    grid = place.subgridspec(n_rows, n_columns)
-    return grid.subplots(squeeze=False, sharex=sharex, sharey=sharey)
+    return place
 
 
 def cluster_colors(n_clusters: int) -> np.ndarray:
@@ -50,11 +49,12 @@ def cluster_colors(n_clusters: int) -> np.ndarray:
 
     if n_clusters <= _PALETTE:
         return colormaps["tab10"](np.arange(n_clusters))
-    # Neighbours on the circle of hues differ in lightness too.
+    # Neighbours on the circle of hues differ in lightness too; none is too light for text.
     hue = np.arange(n_clusters) / n_clusters
     saturation = np.resize([0.9, 0.45, 0.75], n_clusters)
     value = np.resize([0.65, 0.9, 1.0], n_clusters)
     rgb = hsv_to_rgb(np.column_stack([hue, saturation, value]))
+    rgb *= np.minimum(1.0, 0.65 / (rgb @ [0.21, 0.72, 0.07]))[:, np.newaxis]
     return np.column_stack([rgb, np.ones(n_clusters)])
 
 
@@ -72,7 +72,11 @@ def check_image_shape(image_shape, n_features: int) -> None:
         )
 
 
-def as_images(rows: np.ndarray, image_shape, low: float, high: float) -> np.ndarray:
-    """Rows as images whose values from `low` to `high` become 0 to 1."""
-    images = rows.reshape(*rows.shape[:-1], *image_shape)
+def as_images(rows: np.ndarray, image_shape, data: np.ndarray) -> np.ndarray:
+    """Rows as images on the scale of `data`, whose range becomes 0 to 1.
+
+    What a decoder overshoots is cut off: an empty background stays empty.
+    """
+    low, high = data.min(), data.max()
+    images = rows.reshape(len(rows), *image_shape)
     return np.clip((images - low) / ((high - low) or 1.0), 0.0, 1.0)

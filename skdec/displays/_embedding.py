@@ -8,14 +8,20 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
-from sklearn.utils import check_consistent_length, check_random_state, check_scalar, resample
+from sklearn.utils import (
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    check_scalar,
+    resample,
+)
 from sklearn.utils.validation import _num_samples
 
 from ..inspection import decoded_centers, fitted_clusterer
 from ._drawing import as_images, check_image_shape, cluster_colors, own_axes, require_matplotlib
 
 # Side of the marks of up to ten clusters, in points; more clusters get smaller ones.
-_MARK_SIZE = 30
+_MARK_SIZE = 28
 
 
 class EmbeddingDisplay:
@@ -123,7 +129,7 @@ class EmbeddingDisplay:
         check_scalar(max_points, "max_points", Integral, min_val=1)
         random_state = check_random_state(random_state)
         projector = _projector(projection, centers.shape[1], random_state)
-        images = None if image_shape is None else _prototype_images(estimator, image_shape)
+        images = None if image_shape is None else _prototype_images(estimator, X, image_shape)
         if _num_samples(X) > max_points:
             X = resample(X, replace=False, n_samples=max_points, random_state=random_state)
         Z = np.asarray(estimator.transform(X))
@@ -163,7 +169,7 @@ class EmbeddingDisplay:
         """
         points, labels = np.asarray(self.points), np.asarray(self.labels)
         check_consistent_length(points, labels)
-        ax = own_axes(ax, (7, 7))
+        ax = own_axes(ax, (8, 8))
         n_centers = 0 if self.centers is None else len(self.centers)
         colors = cluster_colors(max(labels.max() + 1, n_centers))
         style = {"s": 12, "alpha": 0.8, "linewidths": 0} | kwargs
@@ -215,10 +221,10 @@ def _in_two_dimensions(Z, centers, projector, random_state) -> tuple[np.ndarray,
     return points, f"{name} of the {rows.shape[1]}-dimensional embedding"
 
 
-def _prototype_images(estimator, image_shape) -> np.ndarray:
+def _prototype_images(estimator, X, image_shape) -> np.ndarray:
     prototypes = decoded_centers(estimator)
     check_image_shape(image_shape, prototypes.shape[1])
-    return as_images(prototypes, image_shape, prototypes.min(), prototypes.max())
+    return as_images(prototypes, image_shape, check_array(X, input_name="X"))
 
 
 def _number(ax, place, number: int, color, size: float):
@@ -228,7 +234,7 @@ def _number(ax, place, number: int, color, size: float):
         place,
         ha="center",
         va="center",
-        fontsize=0.4 * size,
+        fontsize=max(7.0, 0.42 * size),
         fontweight="bold",
         bbox={
             "facecolor": "white",

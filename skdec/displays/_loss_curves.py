@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..inspection import fitted_clusterer
-from ._drawing import own_axes, panels, require_matplotlib
+from ._drawing import own_axes, place_of, require_matplotlib
 
 
 class LossCurveDisplay:
@@ -128,20 +128,18 @@ class LossCurveDisplay:
         if not stages:
             raise ValueError("There is no curve to draw: all are empty.")
         ax = own_axes(ax, (3.2 * len(stages), 3.2))
-        self.axes_ = panels(ax, 1, len(stages)).ravel()
+        self.axes_ = place_of(ax).subgridspec(1, len(stages)).subplots(squeeze=False)[0]
         self.lines_ = []
         for panel, (title, unit, measure, curves) in zip(self.axes_, stages, strict=True):
             self.lines_ += [_curve(panel, curve, kwargs) for curve in curves]
             panel.set(title=title, xlabel=unit, ylabel=measure)
-            panel.xaxis.get_major_locator().set_params(integer=True)
-            panel.spines[["top", "right"]].set_visible(False)
+            _scale(panel, from_zero=unit == "round")
             if len(curves) > 1:
                 names = [f"layer {k}" for k in range(1, len(curves) + 1)]
                 panel.legend(panel.lines, names, frameon=False)
         if self.tol is not None and len(self.label_change):
-            self.axes_[-1].axhline(
-                self.tol, color="0.5", linestyle="--", label=f"tol = {self.tol:g}"
-            )
+            label = f"tol = {self.tol:g}"
+            self.axes_[-1].axhline(self.tol, color="0.5", linestyle="--", label=label)
             self.axes_[-1].legend(frameon=False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -153,7 +151,7 @@ class LossCurveDisplay:
             ("Autoencoder", "epoch", "reconstruction loss", [self.pretraining]),
             ("Neighbours", "epoch", "contrast + reconstruction loss", [self.neighbors]),
             ("Self-training", "round", "KL(P || Q)", [self.kl]),
-            ("Self-training", "round", "share of labels changed", [self.label_change]),
+            ("Label changes", "round", "share of labels changed", [self.label_change]),
         ]
 
 
@@ -161,3 +159,13 @@ def _curve(panel, curve, style):
     """A line with a point for each epoch or round, counting from 1, while they can be told."""
     marker = "." if len(curve) <= 40 else ""
     return panel.plot(np.arange(1, len(curve) + 1), curve, **{"marker": marker} | style)[0]
+
+
+def _scale(panel, from_zero: bool) -> None:
+    """Whole epochs and rounds; the measures of self-training from 0, which they may reach."""
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.set_xlim(0, 1.05 * panel.dataLim.x1)
+    if from_zero:
+        top = max(panel.dataLim.y1, 0.01)
+        panel.set_ylim(-0.03 * top, 1.1 * top)

@@ -20,12 +20,16 @@ from ._drawing import (
     check_image_shape,
     cluster_colors,
     own_axes,
-    panels,
+    place_of,
     require_matplotlib,
 )
 
 # Names of more features than this are not written.
 _MOST_NAMES = 40
+
+# Layout of the profiles: panels side by side, and inches of all of them together.
+_MOST_COLUMNS = 6
+_WIDEST = 16.0
 
 # Layout of the images, in widths and heights of a cell.
 _IMAGE_SIDE = 0.92
@@ -157,7 +161,7 @@ class PrototypeDisplay:
             rows, prototypes = (
                 (a - mean) / np.where(spread, spread, 1) for a in (rows, prototypes)
             )
-            unit = "standard deviations from the mean"
+            unit = "standard deviations\nfrom the mean"
         doubtful = ranked_members(Q, n_rows, "doubtful")
         display = cls(
             prototypes,
@@ -210,12 +214,12 @@ class PrototypeDisplay:
         starts = np.cumsum([0, *widths[:-1]]) + _GROUP_GAP * np.arange(len(widths))
         height, width = self.image_shape[:2]
         ax = own_axes(ax, (0.62 * starts[-1] + 2.4, 0.75 * len(groups) * height / width + 0.9))
-        shown = np.concatenate([rows for group in groups for rows in group])
+        members = np.concatenate([rows for group in groups for rows in group[1:]])
         style = {"cmap": "gray_r", "vmin": 0.0, "vmax": 1.0, "aspect": height / width} | style
         for cluster, group in enumerate(groups):
             self.images_.append([])
             for start, rows in zip(starts, group, strict=True):
-                images = as_images(rows, self.image_shape, shown.min(), shown.max())
+                images = as_images(rows, self.image_shape, members)
                 for k, image in enumerate(images):
                     x, y = start + k, _ROW_PITCH * cluster
                     place = (x, x + _IMAGE_SIDE, y + _IMAGE_SIDE, y)
@@ -250,34 +254,50 @@ class PrototypeDisplay:
     # --- Profiles ---
 
     def _draw_profiles(self, ax, groups, style) -> None:
-        n_columns = math.ceil(math.sqrt(len(groups)))
+        names = self._written_names()
+        width = max(2.4, 0.16 * len(names))
+        below_panels = 0.07 * max(map(len, names)) if self._names_are_upright() else 0.3
+        n_columns = max(1, min(len(groups), _MOST_COLUMNS, int(_WIDEST / width)))
         n_rows = math.ceil(len(groups) / n_columns)
-        ax = own_axes(ax, (max(6.4, 2.6 * n_columns), max(3.6, 1.9 * n_rows + 1.2)))
-        grid = panels(ax, n_rows, n_columns, sharex=True, sharey=True)
+        ax = own_axes(ax, (max(6.4, width * n_columns), 1.7 * n_rows + 0.9 + below_panels))
+        key, below = place_of(ax).subgridspec(2, 1, height_ratios=[0.25, n_rows])
+        grid = below.subgridspec(n_rows, n_columns).subplots(
+            squeeze=False, sharex=True, sharey=True
+        )
         self.ax_, self.axes_ = ax, grid.ravel()[: len(groups)]
         for panel in grid.ravel()[len(groups) :]:
             panel.set_visible(False)
+        colors = cluster_colors(len(groups))
         for cluster, (panel, group) in enumerate(zip(self.axes_, groups, strict=True)):
-            color = cluster_colors(len(groups))[cluster]
-            self.lines_.append(_profiles(panel, group, color, style))
-            panel.set_title(f"cluster {cluster}", color=color, fontsize=10, fontweight="bold")
+            self.lines_.append(_profiles(panel, group, colors[cluster], style))
+            panel.set_title(
+                f"cluster {cluster}", color=colors[cluster], fontsize=10, fontweight="bold"
+            )
             if cluster + n_columns >= len(groups):
                 panel.tick_params(labelbottom=True)
         self._label_profiles(grid)
+        _draw_key(ax.figure.add_subplot(key))
+
+    def _written_names(self) -> list[str]:
+        """Names of the features if they can be told apart."""
+        return self.names if self.names is not None and len(self.names) <= _MOST_NAMES else []
+
+    def _names_are_upright(self) -> bool:
+        """Whether the names are too long to stand side by side below a panel."""
+        return sum(map(len, self._written_names())) > 24
 
     def _label_profiles(self, grid) -> None:
-        names = self.names
+        names = self._written_names()
         for panel in self.axes_:
             panel.spines[["top", "right"]].set_visible(False)
-            if names is None or len(names) > _MOST_NAMES:
-                panel.set_xlabel("feature")
+            if not len(names):
                 continue
-            panel.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 30)
+            panel.set_xticks(range(len(names)), names, fontsize=9)
+            if self._names_are_upright():
+                for label in panel.get_xticklabels():
+                    label.set(rotation=90, ha="right", va="center", rotation_mode="anchor")
         if self.unit is not None:
             grid[len(grid) // 2, 0].set_ylabel(self.unit)
-        self.ax_.legend(
-            handles=_key(), loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=3, frameon=False
-        )
 
 
 # Prototype, typical row, doubtful row.
@@ -298,11 +318,14 @@ def _profiles(panel, group, color, style) -> list:
     ]
 
 
-def _key() -> list:
+def _draw_key(ax) -> None:
+    """Which line is which, on axes of its own."""
     from matplotlib.lines import Line2D
 
     names = ("prototype", "most typical", "most doubtful")
-    return [
+    lines = [
         Line2D([], [], label=name, **{"color": "black"} | kind)
         for name, kind in zip(names, _STYLES, strict=True)
     ]
+    ax.set_axis_off()
+    ax.legend(handles=lines, loc="center", ncols=3, frameon=False)

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length
 
 from ..inspection import fitted_clusterer
-from ._drawing import cluster_colors, own_axes, panels, require_matplotlib
+from ._drawing import cluster_colors, own_axes, place_of, require_matplotlib
 
 # Sizes are written over the bars of up to this many clusters.
 _MOST_NUMBERS = 30
@@ -118,7 +118,7 @@ class ClusterSizeDisplay:
         self.sizes_ = np.bincount(labels, minlength=self.n_clusters or 0)
         n_clusters = len(self.sizes_)
         ax = own_axes(ax, (min(16.0, max(6.4, 0.42 * n_clusters)), 5.6))
-        self.axes_ = panels(ax, 2, 1, sharex=True).ravel()
+        self.axes_ = place_of(ax).subgridspec(2, 1).subplots(sharex=True)
         colors, places = cluster_colors(n_clusters), np.arange(n_clusters)
         self.bars_ = self.axes_[0].bar(places, self.sizes_, **{"color": colors} | kwargs)
         if n_clusters <= _MOST_NUMBERS:
