@@ -19,7 +19,8 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
 from . import DECClustering, __version__
-from ._picture import save_embedding_picture
+from .displays import EmbeddingDisplay
+from .displays._drawing import require_matplotlib
 from .metrics import clustering_accuracy, relative_modularity
 
 _EPILOG = """\
@@ -161,10 +162,22 @@ def _write(model: DECClustering, X: np.ndarray, data: Data, arguments) -> None:
     picture = arguments.picture or Path(f"{data.name}-embedding.png")
     title = f"{data.name}: {len(X)} rows in {model.n_clusters} clusters"
     try:
-        save_embedding_picture(model, X, picture, title, data.image_shape)
+        _draw(model, X, data.image_shape, title, picture)
         print(f"picture: {picture}")
     except ImportError as error:
         print(f"no picture: {error}")
+
+
+def _draw(model: DECClustering, X: np.ndarray, image_shape, title: str, path: Path) -> None:
+    """Write the embedding as a picture to `path`."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    ax = figure.add_subplot()
+    EmbeddingDisplay.from_estimator(model, X, image_shape=image_shape, ax=ax)
+    ax.set_title(title, fontsize=15, loc="left", pad=12)
+    figure.savefig(path, dpi=120)
 
 
 # --- Reading ---

@@ -77,13 +77,21 @@ def clustering_accuracy(labels_true, labels_pred) -> float:
     >>> clustering_accuracy(["a", "a", "b", "b"], [1, 1, 0, 1])
     0.75
     """
+    counts, classes, clusters = matched_counts(labels_true, labels_pred)
+    return float(counts[classes, clusters].sum() / counts.sum())
+
+
+def matched_counts(labels_true, labels_pred) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of each class in each cluster, and the positions of classes and clusters that match.
+
+    Both are in sorted order, and so are the positions of the classes.
+    """
     labels_true, labels_pred = column_or_1d(labels_true), column_or_1d(labels_pred)
     check_consistent_length(labels_true, labels_pred)
     if not len(labels_true):
         raise ValueError("labels_true and labels_pred are empty; the accuracy is undefined.")
-    matches = contingency_matrix(labels_true, labels_pred)
-    rows, columns = linear_sum_assignment(matches, maximize=True)
-    return float(matches[rows, columns].sum() / len(labels_true))
+    counts = contingency_matrix(labels_true, labels_pred)
+    return counts, *linear_sum_assignment(counts, maximize=True)
 
 
 def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) -> float:
