@@ -20,7 +20,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_memory, validate_data
 
-from ._backend import resolve_device
+from ._array_api import DISPATCHES, check_same_library, pack, take, to_numpy, unpack
+from ._backend import available, resolve_device
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
     SCORE_MARGIN,
@@ -502,6 +503,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             If `autoencoder` draws random numbers in a way that cannot be made reproducible.
         """
         with unchanged_on_failure(self):
+            X, back = take(X)
             X = validate_data(self, X, dtype="numeric")
             sample_weight = check_sample_weight(sample_weight, X)
             check_data_limits(np.count_nonzero(sample_weight), self.n_clusters)
@@ -534,7 +536,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                     Z = embedding.embed_scaled(x, workers)
                     refit_decoder(autoencoder, x, Z, weight, plan.pretraining, workers)
                 n_found = self._set_fitted(
-                    X, sample_weight, embedding, plan, pretrained, initial, trained, workers
+                    X, back, sample_weight, embedding, plan, pretrained, initial, trained, workers
                 )
         self._warn(n_found, trained)
         return self
@@ -599,7 +601,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
-        return self.predict_proba(X).argmax(axis=1).astype(np.int32)
+        X, back = self._take(X, "predict")
+        return back(self._labels(X))
 
     def predict_proba(self, X):
         """Soft assignment Q of each row, Eq. 1 of the paper.
@@ -624,9 +627,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
-        Z = self._transform(X)
-        with Workers() as workers:
-            return soft_assignment(Z, self.cluster_centers_, self._alpha, workers)
+        X, back = self._take(X, "predict_proba")
+        return back(self._soft_assignment(X))
 
     def transform(self, X):
         """Embedding Z of each row (not, as in KMeans, its distances to the centres).
@@ -651,10 +653,9 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         return self._transform(X)
 
     def _transform(self, X):
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype="numeric", reset=False)
+        X, back = self._take(X, "transform")
         with Workers() as workers:
-            return _like(X, self._embedding().embed(X, workers))
+            return back(_like(X, self._embedding().embed(X, workers)))
 
     def inverse_transform(self, Z):
         """Rows of the input that the decoder gives for rows of the embedding.
@@ -677,6 +678,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             If `Z` has another number of columns than the embedding.
         """
         check_is_fitted(self)
+        check_same_library(Z, self, "inverse_transform")
+        Z, back = take(Z)
         Z = check_array(Z, dtype="numeric", input_name="Z")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(
@@ -684,7 +687,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 f"{self._n_features_out}."
             )
         with Workers() as workers:
-            return _like(Z, self._embedding().decode(Z, workers))
+            return back(_like(Z, self._embedding().decode(Z, workers)))
 
     def score(self, X, y=None, sample_weight=None):
         """How well the predicted clusters of `X` agree with its neighbourhoods; larger is better.
@@ -716,9 +719,25 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
-        labels = self.predict(X)
-        X = validate_data(self, X, dtype="numeric", reset=False)
-        return relative_modularity(X, labels, sample_weight=sample_weight)
+        X, _ = self._take(X, "score")
+        return relative_modularity(X, self._labels(X), sample_weight=sample_weight)
+
+    # --- The predict path, in numpy ---
+
+    def _take(self, X, method):
+        """Valid rows for `method`, and what makes its result like `X`."""
+        check_is_fitted(self)
+        check_same_library(X, self, method)
+        X, back = take(X)
+        return validate_data(self, X, dtype="numeric", reset=False), back
+
+    def _soft_assignment(self, X):
+        with Workers() as workers:
+            Z = self._embedding().embed(X, workers)
+            return soft_assignment(Z, to_numpy(self.cluster_centers_), self._alpha, workers)
+
+    def _labels(self, X):
+        return self._soft_assignment(X).argmax(axis=1).astype(np.int32)
 
     # --- The stages of fit ---
 
@@ -855,7 +874,9 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         undone = f"their score went from {initial.score:.3f} to {score:.3f}"
         return replace(trained, centers=initial.centers, undone=undone)
 
-    def _set_fitted(self, X, sample_weight, embedding, plan, pretrained, initial, trained, workers):
+    def _set_fitted(
+        self, X, back, sample_weight, embedding, plan, pretrained, initial, trained, workers
+    ):
         """The fitted attributes, all at once, from the predict path."""
         Z = embedding.embed(X, workers)
         Q = soft_assignment(Z, trained.centers, self.alpha, workers)
@@ -865,8 +886,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         labels = Q[:, order].argmax(axis=1).astype(np.int32)
         centers = trained.centers[order]
         vars(self).update(
-            labels_=labels,
-            cluster_centers_=_like(X, centers),
+            labels_=back(labels),
+            cluster_centers_=back(_like(X, centers)),
             inertia_=inertia(Z, centers, labels, sample_weight),
             n_iter_=len(trained.kl_curve) + len(trained.setbacks),
             converged_=trained.converged,
@@ -882,7 +903,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             label_change_curve_=trained.label_change_curve,
             # What the predict path needs, as it was when the model was fitted.
             _architecture=plan.architecture._asdict(),
-            _offset=embedding.scaling.offset,
+            _offset=back(embedding.scaling.offset),
             _scale=embedding.scaling.scale,
             _alpha=self.alpha,
             _decodes_logits=embedding.decodes_logits,
@@ -920,9 +941,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     # --- State: parameters and plain arrays ---
 
     def _embedding(self) -> Embedding:
-        return Embedding(
-            self.autoencoder_, Scaling(self._offset, self._scale), self._decodes_logits
-        )
+        scaling = Scaling(to_numpy(self._offset), self._scale)
+        return Embedding(self.autoencoder_, scaling, self._decodes_logits)
 
     @property
     def _n_features_out(self):
@@ -931,21 +951,19 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.array_api_support = DISPATCHES
         return tags
 
     def __getstate__(self):
-        state = dict(super().__getstate__())
+        state = dict(pack(super().__getstate__()))
         if "autoencoder_" in state:
             state["autoencoder_"] = weights_of(self.autoencoder_)
         return state
 
     def __setstate__(self, state):
-        super().__setstate__(state)
+        super().__setstate__(unpack(state))
         if "autoencoder_" in state:
-            try:
-                device = resolve_device(self.device_)
-            except ValueError:  # fitted on an accelerator that this machine does not have
-                device = torch.device("cpu")
+            device = available(self.device_)  # not always that of the fit
             self.device_ = str(device)
             architecture = Architecture(**self._architecture)
             self.autoencoder_ = architecture.load(state["autoencoder_"], device)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from . import DECClustering, __version__
+from ._array_api import to_numpy
 from ._networks import Architecture, forward, weights_of
 from ._objectives import log_soft_assignment
 from ._rows import FARTHEST
@@ -108,9 +109,9 @@ class _PredictPath(nn.Module):
         architecture = Architecture(**estimator._architecture)
         self.encoder = architecture.load(weights_of(estimator.autoencoder_), "cpu").encoder
         for name, value in (
-            ("offset", estimator._offset),
+            ("offset", to_numpy(estimator._offset)),
             ("scale", estimator._scale),
-            ("centers", estimator.cluster_centers_),
+            ("centers", to_numpy(estimator.cluster_centers_)),
         ):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
         self.alpha = float(estimator._alpha)
