@@ -47,6 +47,14 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
+def available(device: str) -> torch.device:
+    """The torch device of that name, or the CPU where this machine does not have it."""
+    try:
+        return resolve_device(device)
+    except ValueError:
+        return torch.device("cpu")
+
+
 def resolve_precision(precision: str, device: torch.device, module: nn.Module) -> torch.dtype:
     """The dtype of the network's products while it is trained.
 

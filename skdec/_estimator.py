@@ -22,7 +22,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_memory, validate_data
 
 from . import _persistence
-from ._backend import resolve_device
+from ._array_api import DISPATCHES, check_same_library, pack, take, to_numpy, unpack
+from ._backend import available, resolve_device
 from ._callbacks import CallbackSupportMixin, Task, fit_task
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
@@ -539,6 +540,7 @@ class DECClustering(
         """
         task = fit_task(self, X, y, sample_weight, _MOST_STAGES)
         with unchanged_on_failure(self), task:
+            X, back = take(X)
             X = validate_data(self, X, dtype="numeric")
             sample_weight = check_sample_weight(sample_weight, X)
             check_data_limits(np.count_nonzero(sample_weight), self.n_clusters)
@@ -555,7 +557,9 @@ class DECClustering(
 
             x, weight = (torch.from_numpy(a).float().to(device) for a in (x, rows.weight))
             with Workers(n_workers) as workers:
-                fitted = partial(self._attributes, X, sample_weight, plan, pretrained, workers)
+                fitted = partial(
+                    self._attributes, X, back, sample_weight, plan, pretrained, workers
+                )
 
                 def snapshot(trained):  # for callbacks: the network is trained on
                     return fitted(embedding.copied(plan.architecture), initial, trained)
@@ -568,7 +572,7 @@ class DECClustering(
                 )
                 vars(self).update(fitted(embedding, initial, trained))
             task.attributes = dict  # none that the estimator has not
-        self._warn(len(np.unique(self.labels_[sample_weight > 0])), trained)
+        self._warn(len(np.unique(to_numpy(self.labels_)[sample_weight > 0])), trained)
         return self
 
     def fit_predict(self, X, y=None, sample_weight=None):
@@ -631,7 +635,8 @@ class DECClustering(
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
-        return self.predict_proba(X).argmax(axis=1).astype(np.int32)
+        X, back = self._take(X, "predict")
+        return back(self._labels(X))
 
     def predict_proba(self, X):
         """Soft assignment Q of each row, Eq. 1 of the paper.
@@ -656,9 +661,8 @@ class DECClustering(
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
-        Z = self._transform(X)
-        with Workers() as workers:
-            return soft_assignment(Z, self.cluster_centers_, self._alpha, workers)
+        X, back = self._take(X, "predict_proba")
+        return back(self._soft_assignment(X))
 
     def transform(self, X):
         """Embedding Z of each row (not, as in KMeans, its distances to the centres).
@@ -683,10 +687,9 @@ class DECClustering(
         return self._transform(X)
 
     def _transform(self, X):
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype="numeric", reset=False)
+        X, back = self._take(X, "transform")
         with Workers() as workers:
-            return _like(X, self._embedding().embed(X, workers))
+            return back(_like(X, self._embedding().embed(X, workers)))
 
     def inverse_transform(self, Z):
         """Rows of the input that the decoder gives for rows of the embedding.
@@ -709,6 +712,8 @@ class DECClustering(
             If `Z` has another number of columns than the embedding.
         """
         check_is_fitted(self)
+        check_same_library(Z, self, "inverse_transform")
+        Z, back = take(Z)
         Z = check_array(Z, dtype="numeric", input_name="Z")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(
@@ -716,7 +721,7 @@ class DECClustering(
                 f"{self._n_features_out}."
             )
         with Workers() as workers:
-            return _like(Z, self._embedding().decode(Z, workers))
+            return back(_like(Z, self._embedding().decode(Z, workers)))
 
     def score(self, X, y=None, sample_weight=None):
         """How well the predicted clusters of `X` agree with its neighbourhoods; larger is better.
@@ -748,9 +753,8 @@ class DECClustering(
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
-        labels = self.predict(X)
-        X = validate_data(self, X, dtype="numeric", reset=False)
-        return relative_modularity(X, labels, sample_weight=sample_weight)
+        X, _ = self._take(X, "score")
+        return relative_modularity(X, self._labels(X), sample_weight=sample_weight)
 
     def save(self, path):
         """Write the fitted model to a file that holds numbers and text but no code.
@@ -841,6 +845,23 @@ class DECClustering(
         save : Write the file, with an example.
         """
         return _persistence.load(cls, path, autoencoder, device)
+
+    # --- The predict path, in numpy ---
+
+    def _take(self, X, method):
+        """Valid rows for `method`, and what makes its result like `X`."""
+        check_is_fitted(self)
+        check_same_library(X, self, method)
+        X, back = take(X)
+        return validate_data(self, X, dtype="numeric", reset=False), back
+
+    def _soft_assignment(self, X):
+        with Workers() as workers:
+            Z = self._embedding().embed(X, workers)
+            return soft_assignment(Z, to_numpy(self.cluster_centers_), self._alpha, workers)
+
+    def _labels(self, X):
+        return self._soft_assignment(X).argmax(axis=1).astype(np.int32)
 
     # --- The stages of fit ---
 
@@ -989,7 +1010,9 @@ class DECClustering(
         undone = f"their score went from {initial.score:.3f} to {score:.3f}"
         return replace(trained, centers=initial.centers, undone=undone)
 
-    def _attributes(self, X, sample_weight, plan, pretrained, workers, embedding, initial, trained):
+    def _attributes(
+        self, X, back, sample_weight, plan, pretrained, workers, embedding, initial, trained
+    ):
         """All fitted attributes, from the predict path."""
         Z = embedding.embed(X, workers)
         Q = soft_assignment(Z, trained.centers, self.alpha, workers)
@@ -999,8 +1022,8 @@ class DECClustering(
         labels = Q[:, order].argmax(axis=1).astype(np.int32)
         centers = trained.centers[order]
         return dict(
-            labels_=labels,
-            cluster_centers_=_like(X, centers),
+            labels_=back(labels),
+            cluster_centers_=back(_like(X, centers)),
             inertia_=inertia(Z, centers, labels, sample_weight),
             n_iter_=len(trained.kl_curve) + len(trained.setbacks),
             converged_=trained.converged,
@@ -1016,7 +1039,7 @@ class DECClustering(
             label_change_curve_=trained.label_change_curve,
             # What the predict path needs, as it was when the model was fitted.
             _architecture=plan.architecture._asdict(),
-            _offset=embedding.scaling.offset,
+            _offset=back(embedding.scaling.offset),
             _scale=embedding.scaling.scale,
             _alpha=self.alpha,
             _decodes_logits=embedding.decodes_logits,
@@ -1053,9 +1076,8 @@ class DECClustering(
     # --- State: parameters and plain arrays ---
 
     def _embedding(self) -> Embedding:
-        return Embedding(
-            self.autoencoder_, Scaling(self._offset, self._scale), self._decodes_logits
-        )
+        scaling = Scaling(to_numpy(self._offset), self._scale)
+        return Embedding(self.autoencoder_, scaling, self._decodes_logits)
 
     @property
     def _n_features_out(self):
@@ -1064,21 +1086,19 @@ class DECClustering(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.array_api_support = DISPATCHES
         return tags
 
     def __getstate__(self):
-        state = dict(super().__getstate__())
+        state = dict(pack(super().__getstate__()))
         if "autoencoder_" in state:
             state["autoencoder_"] = weights_of(self.autoencoder_)
         return state
 
     def __setstate__(self, state):
-        super().__setstate__(state)
+        super().__setstate__(unpack(state))
         if "autoencoder_" in state:
-            try:
-                device = resolve_device(self.device_)
-            except ValueError:  # fitted on an accelerator that this machine does not have
-                device = torch.device("cpu")
+            device = available(self.device_)  # not always that of the fit
             self.device_ = str(device)
             architecture = Architecture(**self._architecture)
             self.autoencoder_ = architecture.load(state["autoencoder_"], device)

@@ -11,7 +11,7 @@ from ._batching import as_float64, row_blocks
 
 # Far outside the training data float32 products would overflow; a row that many standard
 # deviations away is moved to this distance, feature by feature.
-_FARTHEST = 1e12
+FARTHEST = 1e12
 
 
 class Rows(NamedTuple):
@@ -90,7 +90,7 @@ class Scaling(NamedTuple):
         """`X` on the network's scale, float32."""
         with np.errstate(over="ignore"):
             scaled = (as_float64(X) - self.offset) / self.scale
-        return np.clip(scaled, -_FARTHEST, _FARTHEST).astype(np.float32)
+        return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
 
     def apply_to_rows(self, rows: Rows) -> np.ndarray:
         """All rows on the network's scale, float32, of shape (n_rows, n_features)."""

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from ._array_api import to_numpy
 from ._networks import ACTIVATIONS
 from ._objectives import RECONSTRUCTION_LOSSES
 
@@ -96,7 +97,7 @@ def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
     if sample_weight is None:
         return np.ones(len(X))
     weight = check_array(
-        sample_weight,
+        to_numpy(sample_weight),
         ensure_2d=False,
         dtype=np.float64,
         ensure_min_samples=0,
@@ -115,7 +116,7 @@ def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
 
 def check_init_centers(init, n_clusters: int, n_features: int) -> np.ndarray:
     """Initial centres in input space, float64 of shape (n_clusters, n_features)."""
-    centers = check_array(init, dtype=np.float64, input_name="init")
+    centers = check_array(to_numpy(init), dtype=np.float64, input_name="init")
     if centers.shape != (n_clusters, n_features):
         raise ValueError(
             f"The shape of the initial centers {centers.shape} does not match the number of "

@@ -27,6 +27,7 @@ from sklearn.utils import (
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
+from ._array_api import to_numpy
 from ._neighbors import modularity, nearest_neighbors
 from ._rows import distinct_rows
 from ._threads import Workers
@@ -86,7 +87,9 @@ def matched_counts(labels_true, labels_pred) -> tuple[np.ndarray, np.ndarray, np
 
     Both are in sorted order, and so are the positions of the classes.
     """
-    labels_true, labels_pred = column_or_1d(labels_true), column_or_1d(labels_pred)
+    labels_true, labels_pred = (
+        column_or_1d(to_numpy(labels)) for labels in (labels_true, labels_pred)
+    )
     check_consistent_length(labels_true, labels_pred)
     if not len(labels_true):
         raise ValueError("labels_true and labels_pred are empty; the accuracy is undefined.")
@@ -145,8 +148,8 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
     """
     if n_neighbors != "auto":
         check_scalar(n_neighbors, "n_neighbors", Integral, min_val=1)
-    X = check_array(X, dtype="numeric")
-    labels = column_or_1d(labels)
+    X = check_array(to_numpy(X), dtype="numeric")
+    labels = column_or_1d(to_numpy(labels))
     check_consistent_length(X, labels)
     rows = distinct_rows(X, check_sample_weight(sample_weight, X))
     index, weight = rows.index, rows.weight
