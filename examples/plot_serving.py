@@ -2,8 +2,9 @@
 Saving a model and serving it
 =============================
 
-A fitted estimator, or a pipeline that ends in one, is pickled like any other of scikit-learn's.
-Load files from people you trust only: a pickle can run code.
+A fitted DECClustering is saved without code in a file that is safe to load from anyone. A whole
+pipeline is pickled like any other of scikit-learn's; load pickles from people you trust only, they
+can run code.
 """
 
 # %%
