@@ -77,6 +77,6 @@ def as_images(rows: np.ndarray, image_shape, data: np.ndarray) -> np.ndarray:
 
     What a decoder overshoots is cut off: an empty background stays empty.
     """
-    low, high = data.min(), data.max()
+    low, high = np.nanmin(data), np.nanmax(data)
     images = rows.reshape(len(rows), *image_shape)
     return np.clip((images - low) / ((high - low) or 1.0), 0.0, 1.0)

@@ -197,7 +197,10 @@ class PrototypeDisplay:
         """
         prototypes = np.asarray(self.prototypes)
         # Kinds of rows of each cluster: prototype, typical, doubtful.
-        groups = list(zip(prototypes[:, np.newaxis], self.typical, self.doubtful, strict=True))
+        groups = [
+            [np.reshape(rows, (-1, prototypes.shape[1])) for rows in kinds]
+            for kinds in zip(prototypes, self.typical, self.doubtful, strict=True)
+        ]
         self.images_, self.lines_ = [], []
         if self.image_shape is None:
             self._draw_profiles(ax, groups, kwargs)
