@@ -21,6 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_memory, validate_data
 
 from ._backend import resolve_device
+from ._checkpoint import NO_CHECKPOINT, Checkpoint, NoCheckpoint, identity
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
     SCORE_MARGIN,
@@ -227,6 +228,16 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         on `n_clusters` nor on parameters of self-training alone: with an int `random_state`, a
         sweep over them pretrains once. Clear it when the code of your own `autoencoder` or
         the version of skdec or torch changes.
+    checkpoint : str or path-like, default=None
+        File in which `fit` keeps what it has reached. When the process is killed, at whatever
+        moment, the same call goes on from there and ends with the same bits as without the
+        break; with ``random_state=None`` too, because the seeds are in the file. The file is
+        deleted at the end of `fit`: save the model then. It belongs to one fit at a time: with
+        other data, weights, parameters or versions, or damaged, it is refused, not overwritten.
+        Of functions and classes given as parameters only the names are compared.
+    checkpoint_interval : float, default=300
+        Seconds of training after which `checkpoint` is written again. It is also written at the
+        end of each stage of training. 0 is after every mini-batch step.
     verbose : int, default=0
         With 1, a line for each round of self-training and about ten for each pretraining.
     random_state : int, RandomState instance or None, default=None
@@ -383,6 +394,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         device="auto",
         precision="auto",
         memory=None,
+        checkpoint=None,
+        checkpoint_interval=300,
         verbose=0,
         random_state=None,
     ):
@@ -421,6 +434,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         self.device = device
         self.precision = precision
         self.memory = memory
+        self.checkpoint = checkpoint
+        self.checkpoint_interval = checkpoint_interval
         self.verbose = verbose
         self.random_state = random_state
 
@@ -474,7 +489,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def fit(self, X, y=None, sample_weight=None):
         """Learn the embedding and the clusters of `X`.
 
-        After a failure or an interruption the estimator is as it was before the call.
+        After a failure or an interruption the estimator is as it was before the call. With a
+        `checkpoint`, the next call then goes on from there.
 
         Parameters
         ----------
@@ -495,7 +511,8 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         ------
         ValueError
             If a parameter, `X` or `sample_weight` is not as documented, if there are fewer
-            rows of positive weight than clusters, or if pretraining diverges.
+            rows of positive weight than clusters, if pretraining diverges, or if `checkpoint` is
+            not one of this fit.
         TypeError
             If `X` is sparse, or `autoencoder` does not give a network.
         NotImplementedError
@@ -508,7 +525,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             check_unit_interval(X, self.scaling, self.reconstruction_loss)
             device, n_workers = resolve_device(self.device), torch.get_num_threads()
             rows = distinct_rows(X, sample_weight)
-            plan = self._plan(len(rows.index), X.shape[1], device)
+            plan = self._plan(rows, device)
 
             scaling = fit_scaling(rows, self._scaling_kind())
             x = scaling.apply_to_rows(rows)
@@ -527,15 +544,19 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                     plan.self_training,
                     workers,
                     self.verbose,
+                    plan.checkpoint,
                 )
                 if initial.judge is not None and trained.kl_curve:
                     trained = self._keep_better(initial, trained, embedding, x, workers)
                 if trained.kl_curve and not trained.undone and not self.reconstruction_weight:
                     Z = embedding.embed_scaled(x, workers)
-                    refit_decoder(autoencoder, x, Z, weight, plan.pretraining, workers)
+                    refit_decoder(
+                        autoencoder, x, Z, weight, plan.pretraining, workers, plan.checkpoint
+                    )
                 n_found = self._set_fitted(
                     X, sample_weight, embedding, plan, pretrained, initial, trained, workers
                 )
+        plan.checkpoint.remove()
         self._warn(n_found, trained)
         return self
 
@@ -722,11 +743,14 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     # --- The stages of fit ---
 
-    def _plan(self, n_rows, n_features, device):
+    def _plan(self, rows, device):
         """All settings of one fit, with every "auto" resolved for so many distinct rows."""
+        n_rows, n_features = len(rows.index), rows.X.shape[1]
+        checkpoint = self._open_checkpoint(rows)
         random_state = check_random_state(self.random_state)
         # Three draws, whatever the parameters: a sweep over n_clusters pretrains once.
-        pretrain_seed, init_seed, train_seed = random_state.randint(2**31 - 1, size=3).tolist()
+        drawn = random_state.randint(2**31 - 1, size=3).tolist()
+        pretrain_seed, init_seed, train_seed = checkpoint.seeds(drawn)
         hidden_dims = check_hidden_dims(_resolve(self.hidden_dims, auto_hidden_dims(n_rows)))
         architecture = Architecture(
             n_features=n_features,
@@ -775,7 +799,13 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         init = self.init
         if not isinstance(init, str) and not callable(init):
             init = check_init_centers(init, self.n_clusters, n_features)
-        return _Plan(architecture, pretraining, init, init_seed, self_training)
+        return _Plan(architecture, pretraining, init, init_seed, self_training, checkpoint)
+
+    def _open_checkpoint(self, rows):
+        if self.checkpoint is None:
+            return NO_CHECKPOINT
+        fit = identity(self.get_params(deep=False), rows)
+        return Checkpoint(self.checkpoint, self.checkpoint_interval, fit)
 
     def _scaling_kind(self):
         if self.scaling != "auto":
@@ -783,7 +813,9 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         return "range" if self.reconstruction_loss == "bce" else "center"
 
     def _pretrain(self, x, weight, plan, n_workers) -> Pretrained:
-        cached = check_memory(self.memory).cache(pretrain, ignore=["n_workers", "verbose"])
+        cached = check_memory(self.memory).cache(
+            pretrain, ignore=["n_workers", "verbose", "checkpoint"]
+        )
         return cached(
             x,
             weight,
@@ -791,6 +823,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             plan.pretraining,
             n_workers=n_workers,
             verbose=self.verbose,
+            checkpoint=plan.checkpoint,
         )
 
     def _initialize(self, embedding, rows, x, weight, plan, workers):
@@ -831,6 +864,7 @@ class DECClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             partition.labels,
             plan.self_training,
             workers,
+            plan.checkpoint,
         )
         labels = self._assign(at, centers, embedding, x, workers)
         if len(np.unique(labels)) < self.n_clusters:
@@ -973,6 +1007,7 @@ class _Plan(NamedTuple):
     init: str | np.ndarray | Callable
     init_seed: int
     self_training: SelfTrainingSettings
+    checkpoint: NoCheckpoint
 
 
 def _load(module: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import minibatches, steps_per_epoch
+from ._checkpoint import NO_CHECKPOINT, NoCheckpoint
 from ._inference import apply_to_rows
 from ._neighbors import nearest_neighbors
 from ._networks import Architecture, forward, weights_of
@@ -77,10 +79,12 @@ def pretrain(
     settings: PretrainingSettings,
     n_workers: int,
     verbose: int,
+    checkpoint: NoCheckpoint = NO_CHECKPOINT,
 ) -> Pretrained:
     """Train an autoencoder on rows `X`, float32 of shape (n_rows, n_features).
 
-    A function of plain values only, so that `memory` can recognise a call it has seen.
+    A function of plain values, so that `memory` can recognise a call it has seen. The last three
+    arguments do not change the result.
     """
     module = architecture.build(settings.seed).to(settings.device)
     _check_pairs(module, settings)
@@ -92,6 +96,7 @@ def pretrain(
             workers,
             resolve_precision(settings.precision, torch.device(settings.device), module),
             verbose,
+            checkpoint,
         )
         layer_curves, neighbor_curve = [], []
         if settings.stages == "layer-wise":
@@ -109,6 +114,7 @@ def refit_decoder(
     weight: Tensor,
     settings: PretrainingSettings,
     workers: Workers,
+    checkpoint: NoCheckpoint = NO_CHECKPOINT,
 ) -> None:
     """Train the decoder alone to map the fixed embedding `Z` back to `X`, in place.
 
@@ -126,7 +132,7 @@ def refit_decoder(
     settings = replace(settings, optimizer=_DECODER_OPTIMIZER)
     if _is_trainable(module.decoder):
         dtype = resolve_precision(settings.precision, X.device, module)
-        training = _Training(X, weight, settings, workers, dtype, verbose=0)
+        training = _Training(X, weight, settings, workers, dtype, 0, checkpoint)
         training.run(module.decoder, loss, -(-settings.steps // 4), "decoder")
 
 
@@ -140,6 +146,7 @@ class _Training:
     workers: Workers
     dtype: torch.dtype
     verbose: int
+    checkpoint: NoCheckpoint = NO_CHECKPOINT
 
     def reconstruction(self) -> Loss:
         """Weighted reconstruction loss of the whole autoencoder, without corruption."""
@@ -167,16 +174,25 @@ class _Training:
             seed=seed,
         )
         epoch = steps_per_epoch(n_rows, batch_size)
-        curve, losses = [], []
+        done, curve, losses = 0, [], optimizer.weights.new_empty(epoch)
+        if saved := self.checkpoint.resume(name):
+            done, curve = saved["step"], saved["curve"]
+            losses.copy_(saved["losses"])
+            optimizer.resume(saved)
         report = _Report(name, -(-n_steps // epoch), self.verbose)
-        for step, batch in enumerate(minibatches(n_rows, batch_size, n_steps, generator)):
+        batches = minibatches(n_rows, batch_size, n_steps, generator)
+        for step, batch in enumerate(islice(batches, done, None), done):
             rate = settings.optimizer.learning_rate_at(step, n_steps)
-            losses.append(optimizer.step(loss, batch, rate))
-            if len(losses) == epoch or step == n_steps - 1:
-                curve.append(float(torch.stack(losses).mean()))
-                losses = []
+            losses[step % epoch] = optimizer.step(loss, batch, rate)
+            is_last = step == n_steps - 1
+            if (step + 1) % epoch == 0 or is_last:
+                curve.append(float(losses[: step % epoch + 1].mean()))
                 report.epoch(len(curve), curve[-1])
                 check_finite(curve[-1:], settings.optimizer)
+            if self.checkpoint.due() or is_last:
+                state = optimizer.state() if is_last else optimizer.full_state()
+                progress = {"step": step + 1, "curve": curve, "losses": losses}
+                self.checkpoint.save(name, state | progress)
         module.eval()
         return curve
 
