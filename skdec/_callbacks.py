@@ -25,7 +25,8 @@ class Task:
     `attributes`, if set before its end, gives what makes a copy of the estimator a fitted one in
     the state of that moment. It is called only if a callback wants to have it. Then `stopped`
     says that a callback wants no further task like this one. Training notes in `cut_short` that it
-    has left out parts of a task for that reason.
+    has left out parts of a task for that reason. `path` is the names of the tasks from below the
+    whole fit to this one.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Task:
         verbose: int = 0,
         context: Any = None,
         told: dict[str, Any] | None = None,
+        path: str = "",
     ):
+        self.path = path
         self.attributes: Callable[[], dict[str, Any]] | None = None
         self.stopped = self.cut_short = False
         self._verbose = verbose
@@ -46,7 +49,8 @@ class Task:
         context = self._context
         if context is not None:
             context = context.subcontext(task_name=name, max_subtasks=n_subtasks)
-        return Task(verbose=self._verbose, context=context, told=self._told)
+        path = f"{self.path}/{name}" if self.path else name
+        return Task(verbose=self._verbose, context=context, told=self._told, path=path)
 
     def say(self, words: str) -> None:
         """Print a line, if the user wants to see any."""

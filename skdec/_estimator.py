@@ -25,6 +25,7 @@ from . import _persistence
 from ._array_api import DISPATCHES, check_same_library, pack, take, to_numpy, unpack
 from ._backend import available, resolve_device
 from ._callbacks import CallbackSupportMixin, Task, fit_task
+from ._checkpoint import NO_CHECKPOINT, Checkpoint, NoCheckpoint, identity
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
     SCORE_MARGIN,
@@ -251,6 +252,16 @@ class DECClustering(
         on `n_clusters` nor on parameters of self-training alone: with an int `random_state`, a
         sweep over them pretrains once. Clear it when the code of your own `autoencoder` or
         the version of skdec or torch changes.
+    checkpoint : str or path-like, default=None
+        File in which `fit` keeps what it has reached. When the process is killed, at whatever
+        moment, the same call goes on from there and ends with the same bits as without the
+        break; with ``random_state=None`` too, because the seeds are in the file. The file is
+        deleted at the end of `fit`: save the model then. It belongs to one fit at a time: with
+        other data, weights, parameters or versions, or damaged, it is refused, not overwritten.
+        Of functions and classes given as parameters only the names are compared.
+    checkpoint_interval : float, default=300
+        Seconds of training after which `checkpoint` is written again. It is also written at the
+        end of each stage of training. 0 is at every mini-batch step.
     verbose : int, default=0
         With 1, a line for each round of self-training and about ten for each other training.
     random_state : int, RandomState instance or None, default=None
@@ -353,7 +364,8 @@ class DECClustering(
     follow, so that the model is complete. For other tasks the answer is of no consequence.
     Callbacks that ask for `fitted_estimator` have one at the end of "initialization", of each round
     and of "fit". `y` is given to callbacks only. What comes out of `memory` has no tasks; what was
-    stopped does not go in.
+    stopped does not go in. Epochs and rounds that a `checkpoint` has are no tasks of the fit that
+    goes on from it; what was stopped before stays stopped.
 
     References
     ----------
@@ -419,6 +431,8 @@ class DECClustering(
         device="auto",
         precision="auto",
         memory=None,
+        checkpoint=None,
+        checkpoint_interval=300,
         verbose=0,
         random_state=None,
     ):
@@ -458,6 +472,8 @@ class DECClustering(
         self.device = device
         self.precision = precision
         self.memory = memory
+        self.checkpoint = checkpoint
+        self.checkpoint_interval = checkpoint_interval
         self.verbose = verbose
         self.random_state = random_state
 
@@ -511,7 +527,8 @@ class DECClustering(
     def fit(self, X, y=None, sample_weight=None):
         """Learn the embedding and the clusters of `X`.
 
-        After a failure or an interruption the estimator is as it was before the call.
+        After a failure or an interruption the estimator is as it was before the call. With a
+        `checkpoint`, the next call then goes on from there.
 
         Parameters
         ----------
@@ -532,7 +549,8 @@ class DECClustering(
         ------
         ValueError
             If a parameter, `X` or `sample_weight` is not as documented, if there are fewer
-            rows of positive weight than clusters, or if pretraining diverges.
+            rows of positive weight than clusters, if pretraining diverges, or if `checkpoint` is
+            not one of this fit.
         TypeError
             If `X` is sparse, or `autoencoder` does not give a network.
         NotImplementedError
@@ -547,7 +565,7 @@ class DECClustering(
             check_unit_interval(X, self.scaling, self.reconstruction_loss)
             device, n_workers = resolve_device(self.device), torch.get_num_threads()
             rows = distinct_rows(X, sample_weight)
-            plan = self._plan(len(rows.index), X.shape[1], device)
+            plan = self._plan(rows, device)
 
             scaling = fit_scaling(rows, self._scaling_kind())
             x = scaling.apply_to_rows(rows)
@@ -572,6 +590,7 @@ class DECClustering(
                 )
                 vars(self).update(fitted(embedding, initial, trained))
             task.attributes = dict  # none that the estimator has not
+        plan.checkpoint.remove()
         self._warn(len(np.unique(to_numpy(self.labels_)[sample_weight > 0])), trained)
         return self
 
@@ -764,10 +783,10 @@ class DECClustering(
         `path` is replaced, whole or not at all.
 
         Three things are not saved. The code of your own `autoencoder`: give it again to `load`.
-        `memory`, which is a place on this machine: a warning says so. Other parameters that are
-        code or a state (a callable `init` or `target_distribution`, a RandomState): set
-        them to something else first, for example ``model.set_params(random_state=0)``; that
-        leaves the fitted model as it is.
+        `memory` and `checkpoint`, which are places on this machine: a warning says so. Other
+        parameters that are code or a state (a callable `init` or `target_distribution`, a
+        RandomState): set them to something else first, for example
+        ``model.set_params(random_state=0)``; that leaves the fitted model as it is.
 
         Parameters
         ----------
@@ -827,7 +846,8 @@ class DECClustering(
         Returns
         -------
         model : DECClustering
-            With the parameters and all fitted attributes of the saved one; `memory` is None.
+            With the parameters and all fitted attributes of the saved one; `memory` and
+            `checkpoint` are None.
 
         Raises
         ------
@@ -865,11 +885,14 @@ class DECClustering(
 
     # --- The stages of fit ---
 
-    def _plan(self, n_rows, n_features, device):
+    def _plan(self, rows, device):
         """All settings of one fit, with every "auto" resolved for so many distinct rows."""
+        n_rows, n_features = len(rows.index), rows.X.shape[1]
+        checkpoint = self._open_checkpoint(rows)
         random_state = check_random_state(self.random_state)
         # Three draws, whatever the parameters: a sweep over n_clusters pretrains once.
-        pretrain_seed, init_seed, train_seed = random_state.randint(2**31 - 1, size=3).tolist()
+        drawn = random_state.randint(2**31 - 1, size=3).tolist()
+        pretrain_seed, init_seed, train_seed = checkpoint.seeds(drawn)
         hidden_dims = check_hidden_dims(_resolve(self.hidden_dims, auto_hidden_dims(n_rows)))
         architecture = Architecture(
             n_features=n_features,
@@ -919,7 +942,13 @@ class DECClustering(
         init = self.init
         if not isinstance(init, str) and not callable(init):
             init = check_init_centers(init, self.n_clusters, n_features)
-        return _Plan(architecture, pretraining, init, init_seed, self_training)
+        return _Plan(architecture, pretraining, init, init_seed, self_training, checkpoint)
+
+    def _open_checkpoint(self, rows):
+        if self.checkpoint is None:
+            return NO_CHECKPOINT
+        fit = identity(self.get_params(deep=False), rows)
+        return Checkpoint(self.checkpoint, self.checkpoint_interval, fit)
 
     def _scaling_kind(self):
         if self.scaling != "auto":
@@ -927,10 +956,17 @@ class DECClustering(
         return "range" if self.reconstruction_loss == "bce" else "center"
 
     def _pretrain(self, x, weight, plan, n_workers, task: Task) -> Pretrained:
-        cached = check_memory(self.memory).cache(pretrain, ignore=["n_workers", "task"])
+        without_effect = ["n_workers", "task", "checkpoint"]
+        cached = check_memory(self.memory).cache(pretrain, ignore=without_effect)
         try:
             return cached(
-                x, weight, plan.architecture, plan.pretraining, n_workers=n_workers, task=task
+                x,
+                weight,
+                plan.architecture,
+                plan.pretraining,
+                n_workers=n_workers,
+                task=task,
+                checkpoint=plan.checkpoint,
             )
         except PretrainingStopped as stopped:
             return stopped.pretrained
@@ -973,6 +1009,7 @@ class DECClustering(
             partition.labels,
             plan.self_training,
             workers,
+            plan.checkpoint,
         )
         labels = self._assign(at, centers, embedding, x, workers)
         if len(np.unique(labels)) < self.n_clusters:
@@ -991,13 +1028,23 @@ class DECClustering(
         """Self-training from the initial centres, if it does no harm, and the decoder after it."""
         autoencoder = embedding.autoencoder
         trained = self_train(
-            autoencoder, initial.centers, x, weight, plan.self_training, workers, task, snapshot
+            autoencoder,
+            initial.centers,
+            x,
+            weight,
+            plan.self_training,
+            workers,
+            task,
+            snapshot,
+            plan.checkpoint,
         )
         if initial.judge is not None and trained.kl_curve:
             trained = self._keep_better(initial, trained, embedding, x, workers)
         if trained.kl_curve and not trained.undone and not self.reconstruction_weight:
             Z = embedding.embed_scaled(x, workers)
-            refit_decoder(autoencoder, x, Z, weight, plan.pretraining, workers, task)
+            refit_decoder(
+                autoencoder, x, Z, weight, plan.pretraining, workers, task, plan.checkpoint
+            )
         return trained
 
     def _keep_better(self, initial, trained, embedding, x, workers):
@@ -1126,6 +1173,7 @@ class _Plan(NamedTuple):
     init: str | np.ndarray | Callable
     init_seed: int
     self_training: SelfTrainingSettings
+    checkpoint: NoCheckpoint
 
 
 def _load(module: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -118,16 +118,45 @@ class ShardedOptimizer:
         """A replica of the module in the training precision, always up to date."""
         return self._replicas[0]
 
-    def state(self) -> list[Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """A copy of the weights and of the module's buffers, for `restore`."""
-        return [self.weights.clone(), *(buffer.clone() for buffer in self._buffers)]
+        return {name: value.clone() for name, value in self._values().items()}
 
-    def restore(self, state: list[Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go back to an earlier `state`, with no memory of the steps since (nor before)."""
-        for current, earlier in zip([self.weights, *self._buffers], state, strict=True):
-            current.copy_(earlier)
+        for name, value in self._values().items():
+            value.copy_(state[name])
         self._cast.copy_(self.weights[: len(self._cast)])
         self._optimizers = [self._slice_optimizer(part) for part in self._slices]
+
+    def full_state(self) -> dict[str, Tensor]:
+        """All that the next steps depend on, for `resume`; not a copy."""
+        state = self._values()
+        for k, generator in enumerate(self._generators):
+            state[f"generator {k}"] = generator.get_state()
+        for k, optimizer in enumerate(self._optimizers):
+            for moments in optimizer.state.values():
+                held = {name: value for name, value in moments.items() if value is not None}
+                state |= {f"moment {k} {name}": value for name, value in held.items()}
+        return state
+
+    def resume(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `full_state` as if there had been no break.
+
+        After the last step of all, a `state` is enough. Entries of other names are ignored.
+        """
+        self.restore(state)
+        for k, generator in enumerate(self._generators):
+            if f"generator {k}" in state:
+                generator.set_state(state[f"generator {k}"])
+        for k, optimizer in enumerate(self._optimizers):
+            moments = part_of(state, f"moment {k} ")
+            if moments:
+                optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: moments}})
+
+    def _values(self) -> dict[str, Tensor]:
+        buffers = {f"buffer {k}": buffer for k, buffer in enumerate(self._buffers)}
+        return {"weights": self.weights, **buffers}
 
     def step(self, loss: Loss, batch: Tensor, learning_rate: float) -> Tensor:
         """One step down the gradient of the batch's mean loss; the loss before the step."""
@@ -172,6 +201,11 @@ class ShardedOptimizer:
         if self._cast.dtype != torch.float32:
             cast = self._cast[part]
             cast.copy_(self.weights[part.start : part.start + len(cast)])
+
+
+def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries of `state` whose names begin with `prefix`, by the rest of their names."""
+    return {name[len(prefix) :]: state[name] for name in state if name.startswith(prefix)}
 
 
 def _parameters(module: nn.Module, names: list[str]) -> list[nn.Parameter]:

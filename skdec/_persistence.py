@@ -59,6 +59,8 @@ _SECTIONS = {
     },
     "interface": {"feature_names": list[str] | None, "transform_output": str | None},
 }
+# Parameters that name places on one machine: no file keeps them.
+_PLACES = ("memory", "checkpoint")
 _DTYPES = {
     "BOOL": np.bool_,
     "U8": np.uint8,
@@ -83,12 +85,13 @@ def save(model, path) -> None:
         _unpack(type(model), header, arrays, model.autoencoder)  # what is saved can be loaded
     except ValueError as error:
         raise ValueError(f"This {type(model).__name__} cannot be saved: {error}.") from error
-    if model.memory is not None:
-        warnings.warn(
-            "The parameter 'memory' is not saved: it names a place on this machine. The loaded "
-            "model has memory=None.",
-            stacklevel=3,
-        )
+    for name in _PLACES:
+        if getattr(model, name) is not None:
+            warnings.warn(
+                f"The parameter {name!r} is not saved: it names a place on this machine. The "
+                f"loaded model has {name}=None.",
+                stacklevel=3,
+            )
     header["sha256"] = _digest(header, arrays)
     _write(path, safetensors.numpy.save(arrays, {METADATA_KEY: _dump(header)}))
 
@@ -164,7 +167,7 @@ def _pack_parameters(parameters: dict[str, Any], arrays: dict[str, np.ndarray]) 
     """Constructor parameters for the header; those that are arrays go to `arrays`."""
     packed = {}
     for name, value in parameters.items():
-        if name in ("autoencoder", "memory"):  # given again; a place on this machine
+        if name == "autoencoder" or name in _PLACES:
             packed[name] = None
         elif isinstance(value, np.ndarray) and value.ndim and _native(value) in _DTYPES.values():
             packed[name] = _array_entry(name)
@@ -227,8 +230,9 @@ def _unpack_parameters(cls, packed: dict[str, Any], arrays) -> dict[str, Any]:
         else:
             parameters[name] = _decode(value)
     validate_parameter_constraints(cls._parameter_constraints, parameters, caller_name=cls.__name__)
-    if parameters.get("memory") is not None:
-        raise ValueError("it names a folder as 'memory', which a saved model never does")
+    for name in _PLACES:
+        if parameters.get(name) is not None:
+            raise ValueError(f"it names a place as {name!r}, which a saved model never does")
     return parameters
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
+from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
 from ._inference import apply_to_rows
 from ._neighbors import nearest_neighbors
 from ._networks import Architecture, forward, weights_of
@@ -92,11 +93,13 @@ def pretrain(
     settings: PretrainingSettings,
     n_workers: int,
     task: Task = SILENT,
+    checkpoint: NoCheckpoint = NO_CHECKPOINT,
 ) -> Pretrained:
     """Train an autoencoder on rows `X`, float32 of shape (n_rows, n_features).
 
-    A function of plain values only, so that `memory` can recognise a call it has seen. `task`
-    has no part in the result, unless it stops a stage, which raises `PretrainingStopped`.
+    A function of plain values, so that `memory` can recognise a call it has seen. The last three
+    arguments have no part in the result, unless `task` stops a stage or the `checkpoint` has one
+    that was stopped: this raises `PretrainingStopped`.
     """
     module = architecture.build(settings.seed).to(settings.device)
     _check_pairs(module, settings)
@@ -111,6 +114,7 @@ def pretrain(
             workers,
             resolve_precision(settings.precision, torch.device(settings.device), module),
             stage,
+            checkpoint,
         )
         layer_curves = [_train_pair(k, module, training) for k in layers]
         curve = training.run(module, training.reconstruction(), settings.steps, "autoencoder")
@@ -119,7 +123,9 @@ def pretrain(
             neighbor_curve = _train_with_neighbors(module.encoder, training)
             # The embedding has moved away from the decoder.
             Z = apply_to_rows(module.encoder, training.X, workers)
-            refit_decoder(module, training.X, Z, training.weight, settings, workers, stage)
+            refit_decoder(
+                module, training.X, Z, training.weight, settings, workers, stage, checkpoint
+            )
     pretrained = Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
     if stage.cut_short:
         raise PretrainingStopped(pretrained)
@@ -134,6 +140,7 @@ def refit_decoder(
     settings: PretrainingSettings,
     workers: Workers,
     task: Task = SILENT,
+    checkpoint: NoCheckpoint = NO_CHECKPOINT,
 ) -> None:
     """Train the decoder alone to map the fixed embedding `Z` back to `X`, in place.
 
@@ -151,7 +158,7 @@ def refit_decoder(
     settings = replace(settings, optimizer=_DECODER_OPTIMIZER)
     if _is_trainable(module.decoder):
         dtype = resolve_precision(settings.precision, X.device, module)
-        training = _Training(X, weight, settings, workers, dtype, task)
+        training = _Training(X, weight, settings, workers, dtype, task, checkpoint)
         training.run(module.decoder, loss, -(-settings.steps // 4), "decoder")
 
 
@@ -165,6 +172,7 @@ class _Training:
     workers: Workers
     dtype: torch.dtype
     task: Task = SILENT
+    checkpoint: NoCheckpoint = NO_CHECKPOINT
 
     def reconstruction(self) -> Loss:
         """Weighted reconstruction loss of the whole autoencoder, without corruption."""
@@ -180,7 +188,8 @@ class _Training:
     def run(self, module: nn.Module, loss: Loss, n_steps: int, name: str) -> list[float]:
         """Minimise `loss` over `n_steps` mini-batches; the mean loss of each epoch.
 
-        Each epoch is a task, which may stop the rest.
+        Each epoch is a task, which may stop the rest. A stage that the checkpoint has goes on from
+        there.
         """
         settings = self.settings
         seed = derived_seed(settings.seed, _STREAMS.get(name, name))
@@ -196,25 +205,54 @@ class _Training:
         )
         epoch_steps = steps_per_epoch(n_rows, batch_size)
         n_epochs = -(-n_steps // epoch_steps)
-        steps = enumerate(minibatches(n_rows, batch_size, n_steps, generator))
-        curve: list[float] = []
         with self.task.subtask(name, n_epochs) as stage:
-            while len(curve) < n_epochs:
+            now = _Progress.of(self.checkpoint.resume(stage.path), optimizer)
+            done = len(now.curve) * epoch_steps + len(now.losses)
+            batches = minibatches(n_rows, batch_size, n_steps, generator)
+            steps = islice(enumerate(batches), done, None)
+            while len(now.curve) < n_epochs and not now.stopped:
                 with stage.subtask("epoch") as epoch:
-                    losses = [
-                        optimizer.step(
-                            loss, batch, settings.optimizer.learning_rate_at(step, n_steps)
-                        )
-                        for step, batch in islice(steps, epoch_steps)
-                    ]
-                    curve.append(float(torch.stack(losses).mean()))
-                    check_finite(curve[-1:], settings.optimizer)
-                _say_sometimes(epoch, name, n_epochs, curve)
-                if epoch.stopped and len(curve) < n_epochs:
-                    self.task.cut_short = True
-                    break
+                    for step, batch in islice(steps, epoch_steps - len(now.losses)):
+                        if self.checkpoint.due():
+                            self.checkpoint.save(stage.path, now.state(optimizer.full_state()))
+                        rate = settings.optimizer.learning_rate_at(step, n_steps)
+                        now.losses.append(optimizer.step(loss, batch, rate))
+                    now.end_epoch()
+                    check_finite(now.curve[-1:], settings.optimizer)
+                _say_sometimes(epoch, name, n_epochs, now.curve)
+                # Only now is it known: no checkpoint is made between the epoch and the answer.
+                now.stopped = epoch.stopped and len(now.curve) < n_epochs
+            self.checkpoint.save(stage.path, now.state(optimizer.state()))
+            self.task.cut_short |= now.stopped
             module.eval()
-        return curve
+        return now.curve
+
+
+@dataclass
+class _Progress:
+    """How far a stage is: mean losses of whole epochs, losses of the steps since."""
+
+    curve: list[float] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
+    stopped: bool = False
+
+    @classmethod
+    def of(cls, saved: State | None, optimizer: ShardedOptimizer) -> _Progress:
+        """That of a saved stage, with which the optimizer goes on too; or of a new one."""
+        if saved is None:
+            return cls()
+        optimizer.resume(saved)
+        losses = list(optimizer.weights.new_tensor(saved["losses"]))
+        return cls(saved["curve"], losses, saved["stopped"])
+
+    def state(self, of_optimizer: State) -> State:
+        """What `of` needs."""
+        losses = [float(loss) for loss in self.losses]
+        return {**of_optimizer, "curve": self.curve, "losses": losses, "stopped": self.stopped}
+
+    def end_epoch(self) -> None:
+        self.curve.append(float(torch.stack(self.losses).mean()))
+        self.losses.clear()
 
 
 def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:

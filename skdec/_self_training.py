@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import in_tiles, minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
+from ._checkpoint import NO_CHECKPOINT, NoCheckpoint
 from ._networks import forward
 from ._objectives import (
     RECONSTRUCTION_LOSSES,
@@ -21,7 +23,7 @@ from ._objectives import (
     log_soft_assignment,
     target_distribution,
 )
-from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
+from ._optimization import Loss, OptimizerSettings, ShardedOptimizer, part_of
 from ._threads import Workers
 
 # A round is undone at most so many times; then self-training ends.
@@ -100,6 +102,7 @@ def align(
     labels: np.ndarray,
     settings: SelfTrainingSettings,
     workers: Workers,
+    checkpoint: NoCheckpoint = NO_CHECKPOINT,
 ) -> np.ndarray:
     """Train until the nearest centre of each row is that of its label; `autoencoder` in place.
 
@@ -111,7 +114,6 @@ def align(
         autoencoder.encoder, autoencoder.decoder, torch.from_numpy(centers).float().to(X.device)
     )
     batch_size = min(settings.batch_size, len(X))
-    interval = auto_update_interval(len(X), batch_size)
     optimizer = ShardedOptimizer(
         model,
         _ALIGNMENT,
@@ -120,16 +122,26 @@ def align(
         dtype=resolve_precision(settings.precision, X.device, autoencoder),
         seed=derived_seed(settings.seed, "alignment"),
     )
-    generator = random_stream(settings.seed, "alignment batches", X.device)
+    rounds = _Rounds(
+        "alignment",
+        optimizer,
+        random_stream(settings.seed, "alignment batches", X.device),
+        n_rows=len(X),
+        batch_size=batch_size,
+        n_steps=auto_update_interval(len(X), batch_size),
+        checkpoint=checkpoint,
+    )
     target = torch.from_numpy(labels).long().to(X.device)
     P = nn.functional.one_hot(target, len(centers)).float()
     loss = _loss(X, P, weight, replace(settings, clustering_weight=1.0, reconstruction_weight=1.0))
-    for _ in range(_MOST_ALIGNMENT_ROUNDS):
+    n_rounds = rounds.progress.get("n_rounds", 0)
+    while n_rounds < _MOST_ALIGNMENT_ROUNDS:
         log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
         if _mean((log_Q.argmax(dim=1) != target).float(), weight) <= _MISALIGNED:
             break
-        for batch in minibatches(len(X), batch_size, interval, generator):
-            optimizer.step(loss, batch, _ALIGNMENT.learning_rate)
+        rounds.run(loss, _ALIGNMENT.learning_rate, {"n_rounds": n_rounds})
+        n_rounds += 1
+    rounds.finish({"n_rounds": _MOST_ALIGNMENT_ROUNDS})  # whoever resumes this needs no more
     autoencoder.eval()
     return model.centers.detach().cpu().numpy().astype(np.float64)
 
@@ -143,6 +155,7 @@ def self_train(
     workers: Workers,
     task: Task = SILENT,
     attributes: Callable[[SelfTrained], dict[str, Any]] | None = None,
+    checkpoint: NoCheckpoint = NO_CHECKPOINT,
 ) -> SelfTrained:
     """Minimise KL(P || Q) plus the weighted reconstruction loss; `autoencoder` in place.
 
@@ -164,27 +177,28 @@ def self_train(
         dtype=resolve_precision(settings.precision, X.device, autoencoder),
         seed=settings.seed,
     )
-    generator = random_stream(settings.seed, "batches", X.device)
-    result = SelfTrained(centers)
-    learning_rate = settings.optimizer.learning_rate
+    rounds = _Rounds(
+        "self-training",
+        optimizer,
+        random_stream(settings.seed, "batches", X.device),
+        n_rows=len(X),
+        batch_size=batch_size,
+        n_steps=settings.update_interval,
+        checkpoint=checkpoint,
+    )
+    result = SelfTrained(centers, **rounds.progress)
     log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
     with task.subtask("self-training", settings.max_iter + _MOST_SETBACKS) as stage:
-        while len(result.kl_curve) < settings.max_iter and not (
-            result.converged or result.stopped or len(result.setbacks) == _MOST_SETBACKS
-        ):
+        while not _ended(result, settings):
             with stage.subtask("round") as this_round:
                 P = _target(log_Q.exp(), weight, settings.target_distribution)
-                before = optimizer.state()
-                loss = _loss(X, P, weight, settings)
-                for batch in minibatches(len(X), batch_size, settings.update_interval, generator):
-                    optimizer.step(loss, batch, learning_rate)
-
+                learning_rate = settings.optimizer.learning_rate / 10.0 ** len(result.setbacks)
+                rounds.run(_loss(X, P, weight, settings), learning_rate, _progress(result))
                 trained_log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
                 degeneration = _degeneration(log_Q, trained_log_Q)
                 if degeneration:
-                    optimizer.restore(before)
+                    rounds.undo()
                     result.setbacks.append(degeneration)
-                    learning_rate /= 10.0
                 else:
                     change = (log_Q.argmax(dim=1) != trained_log_Q.argmax(dim=1)).float()
                     log_Q = trained_log_Q
@@ -195,6 +209,7 @@ def self_train(
                 if attributes is not None:
                     this_round.attributes = lambda: attributes(_state(result, model))
             result.stopped = this_round.stopped
+        rounds.finish(_progress(result))
     autoencoder.eval()
     return _state(result, model)
 
@@ -213,6 +228,73 @@ def _summary(result: SelfTrained, degeneration: str | None, max_iter: int) -> st
         f"self-training: round {len(result.kl_curve)}/{max_iter}, "
         f"KL {result.kl_curve[-1]:.6f}, {result.label_change_curve[-1]:.2%} of labels changed"
     )
+
+
+def _ended(result: SelfTrained, settings: SelfTrainingSettings) -> bool:
+    return (
+        result.converged
+        or result.stopped
+        or len(result.kl_curve) == settings.max_iter
+        or len(result.setbacks) == _MOST_SETBACKS
+    )
+
+
+def _progress(result: SelfTrained) -> dict:
+    """What a checkpoint has to hold of the rounds before, as arguments of `SelfTrained`."""
+    return {name: value for name, value in vars(result).items() if name != "centers"}
+
+
+@dataclass
+class _Rounds:
+    """Rounds of `n_steps` mini-batch steps each, at any of which a checkpoint may be made.
+
+    What is computed from all rows at the start of a round, such as its target, is not in the
+    checkpoint, but the weights that it is computed from: a new object goes back to them, and its
+    first `run` goes on from the last step. `progress` is what was said about the rounds before.
+    """
+
+    stage: str
+    optimizer: ShardedOptimizer
+    generator: torch.Generator
+    n_rows: int
+    batch_size: int
+    n_steps: int
+    checkpoint: NoCheckpoint
+
+    def __post_init__(self):
+        self._interrupted = self.checkpoint.resume(self.stage)
+        self.progress = {}
+        if self._interrupted:
+            self.progress = self._interrupted["progress"]
+            self.generator.set_state(self._interrupted["batches"])
+            self.optimizer.restore(part_of(self._interrupted, "start "))
+
+    def run(self, loss: Loss, learning_rate: float, progress: dict) -> None:
+        """One round, or the rest of the one that was interrupted."""
+        self._start, batches_at_start = self.optimizer.state(), self.generator.get_state()
+        start = {f"start {name}": value for name, value in self._start.items()}
+        start |= {"progress": progress, "batches": batches_at_start}
+        done = 0
+        if self._interrupted:
+            done = self._interrupted["step"]
+            self.optimizer.resume(self._interrupted)
+            self._interrupted = None
+        batches = minibatches(self.n_rows, self.batch_size, self.n_steps, self.generator)
+        for step, batch in enumerate(islice(batches, done, None), done + 1):
+            self.optimizer.step(loss, batch, learning_rate)
+            if self.checkpoint.due():
+                state = start | self.optimizer.full_state() | {"step": step}
+                self.checkpoint.save(self.stage, state)
+
+    def undo(self) -> None:
+        """Go back to where the last round began."""
+        self.optimizer.restore(self._start)
+
+    def finish(self, progress: dict) -> None:
+        """Keep the state after the last round."""
+        state = {f"start {name}": value for name, value in self.optimizer.state().items()}
+        state |= {"progress": progress, "batches": self.generator.get_state()}
+        self.checkpoint.save(self.stage, state)
 
 
 def _assign_all(model: _Model, X: Tensor, alpha: float, workers: Workers) -> Tensor:

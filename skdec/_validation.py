@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -58,6 +59,8 @@ PARAMETER_CONSTRAINTS: dict = {
     "device": [str],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "memory": [str, HasMethods("cache"), None],
+    "checkpoint": [str, PathLike, None],
+    "checkpoint_interval": [_NOT_NEGATIVE],
     "verbose": ["verbose"],
     "random_state": ["random_state"],
 }

@@ -261,6 +261,33 @@ def test_restore_puts_weights_back_and_forgets_momentum(workers, name, dtype):
     assert torch.equal(optimizer.weights, after_one_step)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_resume_goes_on_with_momentum_and_generators(monkeypatch, workers, name, dtype):
+    monkeypatch.setattr(_optimization, "_SLICE_WEIGHTS", 10)  # several slices
+    X, settings = rows(), OptimizerSettings(name, 0.01, 0.9)
+
+    def loss(module, rows, generator):
+        noise = torch.rand(X[rows].shape, generator=generator)
+        return (module((X[rows] + noise).to(dtype)).float() - X[rows]).square().sum()
+
+    def steps(optimizer, n_steps):
+        for _ in range(n_steps):
+            optimizer.step(loss, torch.arange(N_ROWS), 0.01)
+
+    optimizer = optimize(network(), workers, settings, dtype=dtype)
+    steps(optimizer, 3)
+    state = {name: value.clone() for name, value in optimizer.full_state().items()}
+    steps(optimizer, 2)
+
+    other = optimize(network(), workers, settings, dtype=dtype)
+    other.resume(state)
+    steps(other, 2)
+    assert torch.equal(other.weights, optimizer.weights)
+    for replica in other._replicas:
+        assert torch.equal(flat(replica), other.weights.to(dtype))
+
+
 # --- Randomness and running statistics ---
 
 

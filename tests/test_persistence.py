@@ -369,14 +369,16 @@ def test_attributes_of_the_users_are_refused_by_name(fitted, tmp_path):
         model.save(tmp_path / "model")
 
 
-@pytest.mark.parametrize("memory", ["cache", "joblib"])
-def test_memory_is_left_out_with_a_warning(fitted, memory, tmp_path):
-    memory = memory if memory == "cache" else joblib.Memory(tmp_path / "cache")
-    model = copy.deepcopy(fitted).set_params(memory=memory)
-    with pytest.warns(UserWarning, match="'memory' is not saved") as caught:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("memory", str), ("memory", joblib.Memory), ("checkpoint", str), ("checkpoint", Path)],
+)
+def test_places_on_this_machine_are_left_out_with_a_warning(fitted, name, kind, tmp_path):
+    model = copy.deepcopy(fitted).set_params(**{name: kind(tmp_path / "cache")})
+    with pytest.warns(UserWarning, match=f"{name!r} is not saved.* {name}=None") as caught:
         model.save(tmp_path / "model")
-    assert caught[0].filename == __file__
-    assert DECClustering.load(tmp_path / "model").memory is None
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert DECClustering.load(tmp_path / "model").get_params()[name] is None
     assert b"cache" not in (tmp_path / "model").read_bytes()
 
 
@@ -660,7 +662,8 @@ def test_empty_tensors_of_absurd_shape_are_refused(saved, crafted):
         ("parameters", "n_jobs", 2, "unknown parameter.* 'n_jobs'"),
         ("parameters", "init", {"array": "parameters.init"}, "value of unknown type"),
         ("parameters", "init", {"array": "labels_"}, "value of unknown type"),
-        ("parameters", "memory", "/tmp/other", "names a folder as 'memory'"),
+        ("parameters", "memory", "/tmp/other", "names a place as 'memory'"),
+        ("parameters", "checkpoint", "/tmp/other", "names a place as 'checkpoint'"),
         ("parameters", "autoencoder", "os.system", "'autoencoder' parameter"),
         ("network", "activation", "system", "'activation' parameter"),
         ("network", "weight_init", -1.0, "'weight_init' parameter"),
