@@ -351,6 +351,12 @@ class DECClustering(
     training amplifies that. No global random state is read or written. Accelerators are
     supported by the same code, but this version has been measured on CPUs only.
 
+    *Tensors.* CPU tensors of torch are taken like arrays; results are numpy. With
+    ``sklearn.config_context(array_api_dispatch=True)`` and scikit-learn 1.9 or newer, results and
+    fitted arrays are in the library of `X` and on its device, and `X` must stay in those of
+    `fit`. The work in between goes through numpy and the parameter `device`, so that no
+    gradient passes: detach first. :func:`skdec.onnx.to_onnx` exports a fitted model.
+
     *Confidence.* Self-training sharpens Q also on data without clusters. Neither `predict_proba`
     nor a silhouette in the embedding tells clusters from noise. A low
     :func:`skdec.metrics.stability` does, at the cost of two fits to half of the rows.
