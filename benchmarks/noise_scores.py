@@ -3,7 +3,7 @@
     python benchmarks/noise_scores.py
 
 Each score is that of held-out rows (every third one), except the stability, which is fitted to
-halves, or with two seeds, of all rows. "rounds" are those of self-training.
+halves, or with two seeds, of all rows.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skdec import DECClustering
 from skdec.metrics import ClusteringScorer, stability
 
+N_ROWS = 800
+
 SCORERS = {
     "silhouette, input": ClusteringScorer("silhouette"),
     "silhouette, embedding": ClusteringScorer("silhouette", space="embedding"),
@@ -34,19 +36,23 @@ SCORERS = {
 
 
 def models(n_clusters: int) -> Iterator[tuple[str, ClusterMixin]]:
-    """K-means, and a deep clusterer with more and more rounds of self-training."""
+    """K-means; a deep clusterer before and after 100 rounds of self-training; the default."""
     yield "KMeans", KMeans(n_clusters, n_init=10, random_state=0)
-    for recipe, init in (("named init", "k-means++"), ("default", "auto")):
-        for rounds in (0, 20, 100):
-            model = DECClustering(n_clusters, init=init, max_iter=rounds, tol=0.0, random_state=0)
-            yield f"DECClustering, {recipe}, {rounds} rounds", model
+    for rounds in (0, 100):
+        # By a named init nothing is undone that the score of the input does not like.
+        model = DECClustering(
+            n_clusters, init="k-means++", max_iter=rounds, tol=0.0, random_state=0
+        )
+        yield f"DECClustering, init='k-means++', {rounds} rounds", model
+    yield "DECClustering", DECClustering(n_clusters, random_state=0)
 
 
 def main() -> None:
     """Print a table for each data set."""
     warnings.simplefilter("ignore", ConvergenceWarning)  # tol=0: all rounds are wanted
-    noise = np.random.default_rng(0).random((1000, 20))
-    data = {"uniform noise": (noise, 4), "digits": (load_digits().data / 16, 10)}
+    random = np.random.default_rng(0)
+    digits = random.permutation(load_digits().data / 16)[:N_ROWS]
+    data = {"uniform noise": (random.random((N_ROWS, 20)), 4), "digits": (digits, 10)}
     print(describe_machine())
     columns = [*SCORERS, "mean largest Q", "stability, halves", "stability, seeds"]
     for name, (X, n_clusters) in data.items():
