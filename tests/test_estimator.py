@@ -401,3 +401,14 @@ def test_from_paper_fits():
         random_state=0,
     )
     assert len(set(zip(model.fit_predict(X), y, strict=True))) == 3
+
+
+def test_fitting_again_from_the_prototypes_keeps_the_identity_of_the_labels():
+    X, _ = blobs(150)
+    old = quick(pretrain_steps=400).fit(X[:90])
+    grown = quick(init=old.inverse_transform(old.cluster_centers_), random_state=7).fit(X)
+    np.testing.assert_array_equal(grown.labels_[:90], old.labels_)
+    # Another seed alone numbers the clusters otherwise.
+    assert any(
+        (quick(random_state=seed).fit(X).labels_[:90] != old.labels_).any() for seed in range(4)
+    )
