@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skdec._batching import as_float64, in_tiles, minibatches, row_blocks, steps_per_epoch
+from skdec._networks import AlignedLinear
 from skdec._threads import Workers
 
 counts = st.integers(1, 60)
@@ -79,7 +80,8 @@ def test_the_function_only_sees_tiles_of_one_size(workers):
 def test_a_row_gives_the_same_bits_alone_and_in_company(workers):
     X = torch.randn(45, 37, generator=stream(0))
     weights = torch.randn(37, 53, generator=stream(1))
-    layers = nn.Sequential(nn.Linear(37, 53), nn.ReLU(), nn.Linear(53, 5))
+    # A width of 53 and 5 columns: rows do not start alike in memory.
+    layers = nn.Sequential(AlignedLinear(37, 53), nn.ReLU(), AlignedLinear(53, 5))
     with torch.no_grad():
         layers[0].weight.copy_(weights.T)
 

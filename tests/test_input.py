@@ -2,6 +2,7 @@
 
 import copy
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,10 @@ def test_constant_features_and_a_single_feature_work():
     constant = np.column_stack([X, np.full(len(X), 7.0)])
     model = quick().fit(constant)
     np.testing.assert_allclose(model.inverse_transform(model.transform(constant)).shape, (90, 6))
-    assert len(np.unique(quick().fit_predict(X[:, :1]))) == 3
+    # In one feature the groups overlap: self-training may do harm, and then says that it is undone.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert len(np.unique(quick().fit_predict(X[:, :1]))) == 3
 
 
 def test_one_cluster_and_one_row():

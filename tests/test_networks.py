@@ -7,6 +7,7 @@ from torch.nn import functional
 from skdec._backend import LocalRandomness, draws_nothing, random_stream
 from skdec._networks import (
     ACTIVATIONS,
+    AlignedLinear,
     Architecture,
     auto_embedding_dim,
     auto_hidden_dims,
@@ -117,12 +118,12 @@ def test_the_decoder_mirrors_the_encoder(hidden_dims):
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_hidden_layers_are_activated_and_the_ends_are_linear(activation, batch_norm):
     module = BUILT_IN._replace(activation=activation, batch_norm=batch_norm).build(0)
-    hidden = [nn.Linear, nn.BatchNorm1d, ACTIVATIONS[activation]]
+    hidden = [AlignedLinear, nn.BatchNorm1d, ACTIVATIONS[activation]]
     if not batch_norm:
         hidden.remove(nn.BatchNorm1d)
     for half in (module.encoder, module.decoder):
         kinds = [[type(layer) for layer in block] for block in half]
-        assert kinds == [hidden, hidden, [nn.Linear]]
+        assert kinds == [hidden, hidden, [AlignedLinear]]
     Z = module.encoder(x_for(BUILT_IN))
     assert Z.shape == (6, 2) and module.decoder(Z).shape == (6, 7)
     assert torch.isfinite(module.decoder(Z)).all()
