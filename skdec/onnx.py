@@ -30,7 +30,7 @@ _ROWS = "n_samples"
 def to_onnx(estimator, path=None):
     """A fitted DECClustering as an ONNX model.
 
-    The model has one input, ``X``: float32 of shape (n_samples, n_features_in_), rows as
+    The model has one input, ``X``: float32 of shape (n_samples, n_features), rows as
     `predict` takes them, any number of them. What `scaling` does to them is part of the graph.
     Its outputs are
 
