@@ -24,8 +24,11 @@ def describe_machine() -> str:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
+        text = info.read_text()
+        flags = set(text.split())
+        for line in text.splitlines():
             if line.startswith("model name"):
-                amx = " with AMX" if "amx_bf16" in info.read_text() else ""
-                return line.split(":")[1].strip() + amx
+                name = line.split(":")[1].strip()
+                units = [u for u in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if u in flags]
+                return f"{name} with {units[0] if units else 'neither AVX2 nor AVX512'}"
     return platform.processor() or platform.machine()

@@ -75,8 +75,8 @@ def resolve_precision(precision: str, device: torch.device, module: nn.Module) -
 def _multiplies_in_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return device.type == "cpu" and has_amx()
+    units = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, u, lambda: False)() for u in units)
 
 
 def draws_nothing(module: nn.Module) -> bool:
