@@ -102,12 +102,18 @@ class ShardedOptimizer:
             replica.to(dtype)
             _bind(replica, self._names, [self._cast, self.weights[n_cast:]])
         self._buffers = list(module.buffers())
-        self._gradients = [torch.zeros_like(self.weights) for _ in self._replicas]
+        self._parameters = [_parameters(replica, self._names) for replica in self._replicas]
+        self._n_layered = len(named) - len(direct)
+        # Those of the shards, in the precisions in which they come; and their sum.
+        segments = self._cast, self.weights[n_cast:]
+        self._shard_gradients = [[torch.zeros_like(s) for s in segments] for _ in self._replicas]
+        self._gradient = torch.zeros_like(self.weights)
         self._generators = [random_stream(seed, f"shard {k}", device) for k in range(n_shards)]
         self._local_randomness = not draws_nothing(module)
 
-        n_slices = min(max(len(self.weights) // _SLICE_WEIGHTS, 1), _MOST_SLICES)
-        bounds = [k * len(self.weights) // n_slices for k in range(n_slices + 1)]
+        n_slices = min(max(n_cast // _SLICE_WEIGHTS, 1), _MOST_SLICES)
+        bounds = [k * n_cast // n_slices for k in range(n_slices + 1)]
+        bounds = sorted({*bounds, len(self.weights)})
         self._slices = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
         self._optimizers = [self._slice_optimizer(part) for part in self._slices]
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
@@ -172,35 +178,39 @@ class ShardedOptimizer:
     def _shard_gradient(self, k: int, loss: Loss, rows: Tensor, n_batch: int) -> Tensor:
         replica, generator = self._replicas[k], self._generators[k]
         if not len(rows):
-            self._gradients[k].zero_()
+            for segment in self._shard_gradients[k]:
+                segment.zero_()
             return self.weights.new_zeros(())
         # Batch statistics of a single row are undefined: it is normalised by the running ones.
         replica.train(n_batch > 1)
         randomness = LocalRandomness(generator) if self._local_randomness else nullcontext()
         with torch.enable_grad(), randomness:
             value = loss(replica, rows, generator) / n_batch
-            parameters = _parameters(replica, self._names)
-            gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
-        start = 0
-        for gradient in gradients:
-            stop = start + gradient.numel()
-            self._gradients[k][start:stop] = gradient.reshape(-1)
-            start = stop
+            gradients = torch.autograd.grad(value, self._parameters[k], materialize_grads=True)
+        parts = gradients[: self._n_layered], gradients[self._n_layered :]
+        for segment, part in zip(self._shard_gradients[k], parts, strict=True):
+            if part:
+                torch.cat([gradient.reshape(-1) for gradient in part], out=segment)
         return value.detach()
 
     def _slice_optimizer(self, part: slice) -> torch.optim.Optimizer:
         weights = nn.Parameter(self.weights[part])
-        weights.grad = self._gradients[0][part]
+        weights.grad = self._gradient[part]
         return self.settings.build(weights)
 
     def _update_slice(self, position: int) -> None:
         part = self._slices[position]
-        for gradients in self._gradients[1:]:
-            self._gradients[0][part] += gradients[part]
+        n_cast = len(self._cast)
+        is_cast = part.start < n_cast
+        start = 0 if is_cast else n_cast
+        segments = (gradients[0 if is_cast else 1] for gradients in self._shard_gradients)
+        first, *others = (segment[part.start - start : part.stop - start] for segment in segments)
+        gradient = self._gradient[part].copy_(first)
+        for other in others:
+            gradient += other
         self._optimizers[position].step()
-        if self._cast.dtype != torch.float32:
-            cast = self._cast[part]
-            cast.copy_(self.weights[part.start : part.start + len(cast)])
+        if is_cast and self._cast.dtype != torch.float32:
+            self._cast[part].copy_(self.weights[part])
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -159,7 +159,7 @@ def refit_decoder(
     if _is_trainable(module.decoder):
         dtype = resolve_precision(settings.precision, X.device, module)
         training = _Training(X, weight, settings, workers, dtype, task, checkpoint)
-        training.run(module.decoder, loss, -(-settings.steps // 4), "decoder")
+        training.run(module.decoder, loss, -(-settings.steps // 8), "decoder")
 
 
 @dataclass

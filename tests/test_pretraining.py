@@ -308,7 +308,7 @@ def test_refitting_the_decoder_lowers_its_error_and_leaves_the_encoder_alone(n_w
     with torch.no_grad():
         Z = module.encoder(x)
     with Workers(n_workers) as workers:
-        refit_decoder(module, x, Z, torch.ones(N_ROWS), replace(SETTINGS, steps=2400), workers)
+        refit_decoder(module, x, Z, torch.ones(N_ROWS), replace(SETTINGS, steps=4800), workers)
     after = weights_of(module)
     assert differ(before, after) == {name for name in before if name.startswith("decoder")}
     assert (
@@ -328,7 +328,7 @@ def test_refitting_the_decoder_follows_the_weights(workers):
         weight[heavy] = 2.0
         # Nothing to tell the rows apart: the decoder learns the mean of the heavy ones.
         refit_decoder(
-            module, x, torch.zeros_like(Z), weight, replace(SETTINGS, steps=8000), workers
+            module, x, torch.zeros_like(Z), weight, replace(SETTINGS, steps=16000), workers
         )
         with torch.no_grad():
             decoded = module.decoder(torch.zeros(1, 2))
@@ -350,14 +350,14 @@ def test_a_decoder_without_weights_stays_as_it_is(workers):
     assert torch.equal(module.decoder(torch.ones(1, 2)), torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0]]))
 
 
-def test_refitting_takes_a_quarter_of_the_steps(workers, monkeypatch):
+def test_refitting_takes_an_eighth_of_the_steps(workers, monkeypatch):
     n_steps = []
     monkeypatch.setattr(
         _Training, "run", lambda self, module, loss, steps, name: n_steps.append(steps)
     )
     module = ARCHITECTURE.build(0)
     x = torch.from_numpy(rows())
-    for steps in (1, 8, 9):
+    for steps in (1, 16, 17):
         settings = replace(SETTINGS, steps=steps)
         refit_decoder(module, x, torch.zeros(N_ROWS, 2), torch.ones(N_ROWS), settings, workers)
     assert n_steps == [1, 2, 3]
