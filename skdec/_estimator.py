@@ -208,9 +208,10 @@ class DECClustering(
         random_state=random_state)`` with the distinct rows and returns such an array. "auto"
         makes several partitions of at most 10,000 rows, or 10 for each cluster (k-means of the
         input, of its 50 leading principal components if it is wider, and of the embedding;
-        below 2,000 clusters spectral clustering of small groups of rows), takes the one that best
-        keeps to the neighbourhoods of the input (`init_scores_`), and trains network and centres
-        to agree with it. Self-training that lowers this score by more than 0.01 is undone.
+        below 2,000 clusters also spectral clustering and Ward's linkage of small groups of rows,
+        and the consensus of all these), takes the one that best keeps to the neighbourhoods of the
+        input (`init_scores_`), and trains network and centres to agree with it. Self-training that
+        lowers this score by more than 0.01 is undone.
     n_init : int, default=20
         Restarts of k-means, the best of which is kept (published: 20).
     alpha : float, default=1.0
@@ -245,8 +246,8 @@ class DECClustering(
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products while training. "auto" is bfloat16 where the hardware has
         units for it (AMX, AVX512-BF16, CUDA from compute capability 8) and the built-in network has
-        at least 2^18 weights. Losses, centres, assignments and all predictions are float32 or float64. A
-        network with buffers (batch normalisation) trains in float32.
+        at least 2^18 weights. Losses, centres, assignments and all predictions are float32 or
+        float64. A network with buffers (batch normalisation) trains in float32.
     memory : str or object with the joblib.Memory interface, default=None
         Where to cache pretraining, as in :class:`~sklearn.pipeline.Pipeline`. It does not depend
         on `n_clusters` nor on parameters of self-training alone: with an int `random_state`, a

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
-from sklearn.cluster import KMeans, spectral_clustering
+from scipy.sparse import csr_array, hstack
+from sklearn.cluster import AgglomerativeClustering, KMeans, spectral_clustering
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
@@ -34,10 +34,12 @@ _HANDICAP = 0.35
 # small clusters can be told apart.
 _N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 5
 
-# Groups of rows that spectral clustering joins: so many for each cluster, at most so many, and of
-# so many rows on average.
+# Groups of rows that are joined to clusters: so many for each cluster, at most so many, and of so
+# many rows on average.
 _GROUPS_PER_CLUSTER, _MOST_GROUPS, _ROWS_PER_GROUP = (2, 3, 5, 10, 20, 40), 2_000, 10
 
+# The consensus is that of the partitions whose scores are within this of the best.
+_CONSENSUS_MARGIN = 0.03
 
 _K_MEANS_OF_INPUT = "k-means, input"
 
@@ -102,22 +104,36 @@ def best_partition(
 
     `Z` are these rows of the embedding. None if no partition into so many clusters was found.
     """
+    groupings = _groupings(Z, judge.weight, n_clusters, seed)
     candidates = {
         name: labels
-        for name, labels in _candidates(judge, Z, n_clusters, n_init, seed, workers)
+        for name, labels in _candidates(judge, Z, groupings, n_clusters, n_init, seed, workers)
         if len(np.unique(labels)) == n_clusters
     }
     if not candidates:
         return None
     scores = {name: judge.score(labels) for name, labels in candidates.items()}
+    if groupings:
+        good = max(scores.values()) - _CONSENSUS_MARGIN
+        agreeing = [labels for name, labels in candidates.items() if scores[name] >= good]
+        consensus = _consensus(agreeing, groupings[-1].labels_, judge.weight, n_clusters)
+        candidates["consensus"], scores["consensus"] = consensus, judge.score(consensus)
     handicap = _HANDICAP * n_clusters / len(Z)
     best = max(scores, key=lambda name: scores[name] - handicap * (name == _K_MEANS_OF_INPUT))
     return Partition(candidates[best], scores)
 
 
+def _groupings(Z: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int) -> list[KMeans]:
+    """The rows in small groups, from few groups to many, each more than there are clusters."""
+    most = min(_MOST_GROUPS, len(np.unique(Z, axis=0)) // _ROWS_PER_GROUP)
+    numbers = sorted({min(c * n_clusters, most) for c in _GROUPS_PER_CLUSTER})
+    return [_k_means(Z, weight, n, "k-means++", 1, seed) for n in numbers if n > n_clusters]
+
+
 def _candidates(
     judge: Judge,
     Z: np.ndarray,
+    groupings: list[KMeans],
     n_clusters: int,
     n_init: int,
     seed: int,
@@ -127,18 +143,41 @@ def _candidates(
 
     k-means wants compact clusters of about the same size, in the input or in the embedding.
     Spectral clustering of small groups of rows, by the edges between them in the embedding's
-    neighbour graph, finds long or uneven ones; the more groups, the finer the shapes.
+    neighbour graph, finds long or uneven ones; the more groups, the finer the shapes. Ward's
+    method joins the same groups, one by one, to compact clusters of any size.
     """
     weight = judge.weight
     for name, rows in ((_K_MEANS_OF_INPUT, judge.x), ("k-means", Z)):
         if len(np.unique(rows, axis=0)) >= n_clusters:
             yield name, _k_means(rows, weight, n_clusters, "k-means++", n_init, seed).labels_
     graph = _symmetric_graph(nearest_neighbors(Z, _N_NEIGHBORS, workers), weight)
-    most = min(_MOST_GROUPS, len(np.unique(Z, axis=0)) // _ROWS_PER_GROUP)
-    for n_groups in sorted({min(c * n_clusters, most) for c in _GROUPS_PER_CLUSTER}):
-        if n_groups > n_clusters:
-            groups = _k_means(Z, weight, n_groups, "k-means++", 1, seed).labels_
-            yield f"spectral, {n_groups} groups", _join(groups, graph, n_clusters, seed)[groups]
+    for grouping in groupings:
+        groups, means = grouping.labels_, grouping.cluster_centers_
+        yield f"spectral, {len(means)} groups", _join(groups, graph, n_clusters, seed)[groups]
+        with scikit_learn_alone():
+            ward = AgglomerativeClustering(n_clusters).fit(means).labels_
+        yield f"Ward, {len(means)} groups", ward[groups]
+
+
+def _consensus(
+    partitions: list[np.ndarray], groups: np.ndarray, weight: np.ndarray, n_clusters: int
+) -> np.ndarray:
+    """A partition that agrees with all: average linkage of how often they part two groups.
+
+    Evidence accumulation (Fred and Jain, "Combining Multiple Clusterings Using Evidence
+    Accumulation", IEEE PAMI 2005), for groups of rows in place of rows.
+    """
+    clusters = hstack([_indicators(labels) for labels in partitions]).tocsr()
+    member = _indicators(groups)
+    shares = (member.T @ (clusters * weight[:, None])).toarray() / (member.T @ weight)[:, None]
+    linkage = AgglomerativeClustering(n_clusters, metric="sqeuclidean", linkage="average")
+    with scikit_learn_alone():
+        return linkage.fit(shares).labels_[groups]
+
+
+def _indicators(labels: np.ndarray) -> csr_array:
+    """One column for each label, one where a row has it."""
+    return csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
 
 
 def _symmetric_graph(neighbors: np.ndarray, weight: np.ndarray) -> csr_array:
@@ -150,7 +189,7 @@ def _symmetric_graph(neighbors: np.ndarray, weight: np.ndarray) -> csr_array:
 
 def _join(groups: np.ndarray, graph: csr_array, n_clusters: int, seed: int) -> np.ndarray:
     """A cluster for each group of rows, by spectral clustering of the edges between groups."""
-    member = csr_array((np.ones(len(groups)), (np.arange(len(groups)), groups)))
+    member = _indicators(groups)
     affinity = (member.T @ graph @ member).toarray()
     # Groups without any edge would leave the spectrum degenerate.
     affinity += 1e-6 * affinity.mean()

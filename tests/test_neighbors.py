@@ -8,13 +8,13 @@ import torch
 from quick import blobs, quick
 from scipy.spatial.distance import cdist
 from sklearn import config_context
-from sklearn.datasets import make_circles, make_moons
+from sklearn.datasets import make_blobs, make_circles, make_moons
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from skdec import DECClustering
 from skdec import _estimator as estimator_module
-from skdec._initialization import best_partition, input_judge, weighted_means
+from skdec._initialization import _consensus, best_partition, input_judge, weighted_means
 from skdec._neighbors import balanced_modularity, modularity, nearest_neighbors
 from skdec._objectives import neighbor_contrast
 from skdec._self_training import SelfTrained
@@ -150,6 +150,45 @@ def test_the_partition_of_rings_is_found_and_k_means_is_not_chosen():
     assert best.startswith("spectral")
     assert judge.score(partition.labels) == partition.scores[best]
     assert partition.scores["k-means"] < partition.scores[best] - 0.01
+
+
+def test_the_consensus_outvotes_the_errors_of_its_members():
+    truth = np.repeat([0, 1, 2], [40, 30, 10])  # of groups of five rows each
+    random = np.random.default_rng(0)
+    partitions = []
+    for _ in range(7):
+        wrong = random.random(len(truth)) < 0.2
+        labels = np.where(wrong, random.integers(3, size=len(truth)), truth)
+        partitions.append(random.permutation(3)[labels])  # which number means which is open
+    groups = np.repeat(np.arange(len(truth)), 5)
+    rows = [labels[groups] for labels in partitions]
+    consensus = _consensus(rows, groups, np.ones(len(groups)), 3)
+    assert max(adjusted_rand_score(truth, labels) for labels in partitions) < 0.9
+    assert adjusted_rand_score(truth[groups], consensus) == 1.0
+
+
+def test_the_consensus_takes_a_weight_of_two_for_a_row_given_twice():
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 10)
+    partitions = [random.integers(3, size=120) for _ in range(3)]
+    weight = random.integers(1, 4, size=120)
+    weighted = _consensus(partitions, groups, weight.astype(float), 3)
+    repeated = _consensus(
+        [np.repeat(labels, weight) for labels in partitions],
+        np.repeat(groups, weight),
+        np.ones(weight.sum()),
+        3,
+    )
+    assert np.array_equal(np.repeat(weighted, weight), repeated)
+    assert not np.array_equal(weighted, _consensus(partitions, groups, np.ones(120), 3))
+
+
+def test_the_consensus_is_a_candidate_where_there_are_groups():
+    X, _ = make_blobs(200, 3, centers=3, random_state=0)
+    _, partition = partition_of(X, X, 3)
+    assert {"consensus", "Ward, 6 groups", "spectral, 6 groups"} <= partition.scores.keys()
+    _, few = partition_of(X[:20], X[:20], 3)
+    assert few.scores.keys() == {"k-means, input", "k-means"}
 
 
 def test_k_means_of_the_input_is_chosen_when_the_embedding_is_of_no_use():
