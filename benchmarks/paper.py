@@ -5,9 +5,9 @@
 Every result is a line of `benchmarks/results/paper.jsonl`; a run that was stopped goes on where
 it was. The papers' step counts of pretraining are multiplied by `--scale`. With so few steps the
 published optimiser of pretraining (`--pretrain-optimizer sgd`, its learning rate divided by the
-scale) does not converge; the default is Adam, all else as published. MNIST's pixels are 0 to 5.1, as
-in the program of DEC's authors (0.02 times 0 to 255), which is 1.6 times the scale that the paper
-states and `scaling="norm"` gives; USPS has the paper's scale.
+scale) does not converge; the default is Adam, all else as published. MNIST's pixels are 0 to 5.1,
+as in the program of DEC's authors (0.02 times 0 to 255), which is 1.6 times the scale that the
+paper states and `scaling="norm"` gives; USPS has the paper's scale.
 """
 
 from __future__ import annotations
