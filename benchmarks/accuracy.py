@@ -3,7 +3,8 @@
     python benchmarks/accuracy.py --data DIR [--datasets usps digits ...] [--seeds 0 1 2 3 4]
 
 Only `n_clusters` is given. Peers that are not installed (umap-learn) are left out. Every result
-is a line of `benchmarks/results/accuracy.jsonl`; a run that was stopped goes on where it was.
+is a line of `benchmarks/results/accuracy.jsonl`; a run that was stopped goes on where it was. With
+matplotlib, a picture of each embedding of skdec is drawn beside it, by clusters and by classes.
 """
 
 from __future__ import annotations
@@ -11,43 +12,53 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from datasets import DATA_SETS, load
 from machine import describe_machine
-from resumable import Results, spread
+from resumable import FOLDER, Results, spread
+from sklearn.base import ClusterMixin
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from skdec import DECClustering
 from skdec.metrics import clustering_accuracy
 
+try:
+    from umap import UMAP
+except ImportError:
+    UMAP = None
+
 _MEASURES = ("ACC", "NMI", "ARI", "seconds")
 
 
-def methods(n_clusters: int, seed: int) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
-    """Names of the methods and functions from rows to labels."""
-    yield "k-means", KMeans(n_clusters, n_init=20, random_state=seed).fit_predict
-    try:
-        from umap import UMAP
-    except ImportError:
-        pass
-    else:
+def methods(n_clusters: int, seed: int) -> Iterator[tuple[str, ClusterMixin | Pipeline]]:
+    """Names of the methods and estimators with `fit_predict`."""
+    yield "k-means", KMeans(n_clusters, n_init=20, random_state=seed)
+    if UMAP is not None:
         umap = UMAP(n_components=10, n_neighbors=20, min_dist=0.0)
         mixture = GaussianMixture(n_clusters, n_init=3, random_state=seed)
-        yield "UMAP + GMM", lambda X: mixture.fit_predict(umap.fit_transform(X))
-    yield "skdec", DECClustering(n_clusters, random_state=seed).fit_predict
+        yield "UMAP + GMM", make_pipeline(umap, mixture)
+    yield "skdec", DECClustering(n_clusters, random_state=seed)
 
 
-def measure(cluster: Callable[[np.ndarray], np.ndarray], X: np.ndarray, y: np.ndarray) -> dict:
+def compile_peers() -> None:
+    """Let UMAP compile what it compiles at first use, for few rows and for many."""
+    if UMAP is not None:
+        for n_rows in (200, 5_000):
+            UMAP(n_components=10, n_neighbors=20).fit(np.random.default_rng(0).random((n_rows, 20)))
+
+
+def measure(model: ClusterMixin | Pipeline, X: np.ndarray, y: np.ndarray) -> dict:
     """Accuracy, NMI, ARI, seconds and what the method warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         start = time.perf_counter()
-        labels = cluster(X)
+        labels = model.fit_predict(X)
         seconds = time.perf_counter() - start
     return {
         "ACC": clustering_accuracy(y, labels),
@@ -58,16 +69,39 @@ def measure(cluster: Callable[[np.ndarray], np.ndarray], X: np.ndarray, y: np.nd
     }
 
 
+def draw(model: DECClustering, X: np.ndarray, y: np.ndarray, name: str) -> None:
+    """The embedding of at most 3,000 rows in two dimensions, by clusters and by classes."""
+    try:
+        import matplotlib
+    except ImportError:
+        return
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    from skdec.displays import EmbeddingDisplay
+
+    chosen = np.random.default_rng(0).permutation(len(X))[:3_000]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(15, 7.5), layout="constrained")
+    by_clusters = EmbeddingDisplay.from_estimator(model, X[chosen], ax=left)
+    left.set_title(f"{name}: clusters")
+    EmbeddingDisplay(by_clusters.points, y[chosen], description="the same").plot(ax=right)
+    right.set_title(f"{name}: classes")
+    figure.savefig(FOLDER / f"{name}.png", dpi=80)
+    pyplot.close(figure)
+
+
 def run(arguments: argparse.Namespace) -> list[dict]:
     """All results that were asked for, new ones and those of earlier runs."""
     results = Results("accuracy.jsonl")
     for data in arguments.datasets:
         X, y = load(data, arguments.data)
         for seed in arguments.seeds:
-            for method, cluster in methods(len(np.unique(y)), seed):
+            for method, model in methods(len(np.unique(y)), seed):
                 key = {"data": data, "method": method, "seed": seed}
                 if not results.has(key):
-                    results.add(key | measure(cluster, X, y))
+                    results.add(key | measure(model, X, y))
+                    if method == "skdec":
+                        draw(model, X, y, f"{data}-{seed}")
     return [
         row
         for row in results.rows
@@ -96,6 +130,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     arguments = parser.parse_args()
     print(describe_machine())
+    compile_peers()
     print(table(run(arguments)))
 
 
