@@ -38,6 +38,9 @@ _N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 5
 # many rows on average.
 _GROUPS_PER_CLUSTER, _MOST_GROUPS, _ROWS_PER_GROUP = (2, 3, 5, 10, 20, 40), 2_000, 10
 
+# Ward's linkage costs so little that it is tried on the groups of so many k-means starts.
+_WARD_STARTS = 3
+
 # The consensus is that of the partitions whose scores are within this of the best.
 _CONSENSUS_MARGIN = 0.03
 
@@ -104,7 +107,8 @@ def best_partition(
 
     `Z` are these rows of the embedding. None if no partition into so many clusters was found.
     """
-    groupings = _groupings(Z, judge.weight, n_clusters, seed)
+    starts = range(seed, seed + _WARD_STARTS)
+    groupings = [_groupings(Z, judge.weight, n_clusters, start) for start in starts]
     candidates = {
         name: labels
         for name, labels in _candidates(judge, Z, groupings, n_clusters, n_init, seed, workers)
@@ -113,10 +117,10 @@ def best_partition(
     if not candidates:
         return None
     scores = {name: judge.score(labels) for name, labels in candidates.items()}
-    if groupings:
+    if groupings[0]:
         good = max(scores.values()) - _CONSENSUS_MARGIN
         agreeing = [labels for name, labels in candidates.items() if scores[name] >= good]
-        consensus = _consensus(agreeing, groupings[-1].labels_, judge.weight, n_clusters)
+        consensus = _consensus(agreeing, groupings[0][-1].labels_, judge.weight, n_clusters)
         candidates["consensus"], scores["consensus"] = consensus, judge.score(consensus)
     handicap = _HANDICAP * n_clusters / len(Z)
     best = max(scores, key=lambda name: scores[name] - handicap * (name == _K_MEANS_OF_INPUT))
@@ -133,7 +137,7 @@ def _groupings(Z: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int) ->
 def _candidates(
     judge: Judge,
     Z: np.ndarray,
-    groupings: list[KMeans],
+    groupings: list[list[KMeans]],
     n_clusters: int,
     n_init: int,
     seed: int,
@@ -151,12 +155,16 @@ def _candidates(
         if len(np.unique(rows, axis=0)) >= n_clusters:
             yield name, _k_means(rows, weight, n_clusters, "k-means++", n_init, seed).labels_
     graph = _symmetric_graph(nearest_neighbors(Z, _N_NEIGHBORS, workers), weight)
-    for grouping in groupings:
-        groups, means = grouping.labels_, grouping.cluster_centers_
-        yield f"spectral, {len(means)} groups", _join(groups, graph, n_clusters, seed)[groups]
-        with scikit_learn_alone():
-            ward = AgglomerativeClustering(n_clusters).fit(means).labels_
-        yield f"Ward, {len(means)} groups", ward[groups]
+    for grouping in groupings[0]:
+        groups = grouping.labels_
+        joined = _join(groups, graph, n_clusters, seed)
+        yield f"spectral, {grouping.n_clusters} groups", joined[groups]
+    for start, starts_groupings in enumerate(groupings):
+        for grouping in starts_groupings:
+            with scikit_learn_alone():
+                ward = AgglomerativeClustering(n_clusters).fit(grouping.cluster_centers_)
+            name = f"Ward, {grouping.n_clusters} groups, start {start + 1}"
+            yield name, ward.labels_[grouping.labels_]
 
 
 def _consensus(

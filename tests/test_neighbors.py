@@ -186,7 +186,7 @@ def test_the_consensus_takes_a_weight_of_two_for_a_row_given_twice():
 def test_the_consensus_is_a_candidate_where_there_are_groups():
     X, _ = make_blobs(200, 3, centers=3, random_state=0)
     _, partition = partition_of(X, X, 3)
-    assert {"consensus", "Ward, 6 groups", "spectral, 6 groups"} <= partition.scores.keys()
+    assert {"consensus", "Ward, 6 groups, start 3", "spectral, 6 groups"} <= partition.scores.keys()
     _, few = partition_of(X[:20], X[:20], 3)
     assert few.scores.keys() == {"k-means, input", "k-means"}
 
