@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 
 from ._threads import Workers
+
+if TYPE_CHECKING:
+    from ._scaled_rows import ScaledRows
 
 
 def steps_per_epoch(n_rows: int, batch_size: int) -> int:
@@ -35,22 +41,32 @@ def minibatches(
 
 
 def in_tiles(
-    function: Callable[[Tensor], Tensor], X: Tensor, workers: Workers, tile_rows: int
+    function: Callable[[Tensor], Tensor],
+    X: Tensor | ScaledRows,
+    workers: Workers,
+    tile_rows: int,
 ) -> Tensor:
     """`function` applied to the rows of `X` in tiles of one fixed size, without gradients.
 
     The last tile is padded: each row's result is the same bits whichever rows stand beside
-    it, and however many there are.
+    it, and however many there are. Nothing but the results is kept.
     """
+    results: list[Tensor] = []
+    allocation = threading.Lock()
 
-    def apply_to_tile(start: int) -> Tensor:
+    def apply_to_tile(start: int) -> None:
         rows = X[start : start + tile_rows]
         n_missing = tile_rows - len(rows)
         padded = torch.cat([rows, rows.new_zeros(n_missing, X.shape[1])]) if n_missing else rows
         with torch.no_grad():
-            return function(padded)[: len(rows)]
+            result = function(padded)[: len(rows)]
+        with allocation:
+            if not results:
+                results.append(result.new_empty(len(X), *result.shape[1:]))
+        results[0][start : start + len(rows)] = result
 
-    return torch.cat(workers.map(apply_to_tile, range(0, len(X), tile_rows)))
+    workers.map(apply_to_tile, range(0, len(X), tile_rows))
+    return results[0]
 
 
 def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
@@ -59,6 +75,6 @@ def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     return (slice(start, min(start + n, n_rows)) for start in range(0, n_rows, n))
 
 
-def as_float64(X: np.ndarray) -> np.ndarray:
-    """`X` in float64 and C order, without a copy where it is already."""
-    return np.ascontiguousarray(X, dtype=np.float64)
+def as_float64(X) -> np.ndarray:
+    """Rows, dense or sparse, in float64 and C order, without a copy where they are already."""
+    return np.ascontiguousarray(X.toarray() if issparse(X) else X, dtype=np.float64)

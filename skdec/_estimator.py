@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -20,6 +21,7 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_memory, validate_data
+from torch import Tensor
 
 from . import _persistence
 from ._array_api import DISPATCHES, check_same_library, pack, take, to_numpy, unpack
@@ -48,6 +50,7 @@ from ._pretraining import (
     refit_decoder,
 )
 from ._rows import Scaling, distinct_rows, fit_scaling
+from ._scaled_rows import ScaledRows, scaled_rows
 from ._self_training import (
     SelfTrained,
     SelfTrainingSettings,
@@ -263,6 +266,9 @@ class DECClustering(
     checkpoint_interval : float, default=300
         Seconds of training after which `checkpoint` is written again. It is also written at the
         end of each stage of training. 0 is at every mini-batch step.
+    accept_sparse : bool, default=False
+        Whether a sparse `X` is taken instead of refused: as CSR, of which a batch of rows is made
+        dense at a time. The result is that of the same rows given dense.
     verbose : int, default=0
         With 1, a line for each round of self-training and about ten for each other training.
     random_state : int, RandomState instance or None, default=None
@@ -440,6 +446,7 @@ class DECClustering(
         memory=None,
         checkpoint=None,
         checkpoint_interval=300,
+        accept_sparse=False,
         verbose=0,
         random_state=None,
     ):
@@ -481,6 +488,7 @@ class DECClustering(
         self.memory = memory
         self.checkpoint = checkpoint
         self.checkpoint_interval = checkpoint_interval
+        self.accept_sparse = accept_sparse
         self.verbose = verbose
         self.random_state = random_state
 
@@ -559,14 +567,14 @@ class DECClustering(
             rows of positive weight than clusters, if pretraining diverges, or if `checkpoint` is
             not one of this fit.
         TypeError
-            If `X` is sparse, or `autoencoder` does not give a network.
+            If `X` is sparse without `accept_sparse`, or `autoencoder` does not give a network.
         NotImplementedError
             If `autoencoder` draws random numbers in a way that cannot be made reproducible.
         """
         task = fit_task(self, X, y, sample_weight, _MOST_STAGES)
         with unchanged_on_failure(self), task:
             X, back = take(X)
-            X = validate_data(self, X, dtype="numeric")
+            X = self._valid_rows(X, reset=True)
             sample_weight = check_sample_weight(sample_weight, X)
             check_data_limits(np.count_nonzero(sample_weight), self.n_clusters)
             check_unit_interval(X, self.scaling, self.reconstruction_loss)
@@ -575,12 +583,12 @@ class DECClustering(
             plan = self._plan(rows, device)
 
             scaling = fit_scaling(rows, self._scaling_kind())
-            x = scaling.apply_to_rows(rows)
-            pretrained = self._pretrain(x, rows.weight, plan, n_workers, task)
+            x = scaled_rows(rows, scaling, device)
+            weight = torch.from_numpy(rows.weight).float().to(device)
+            pretrained = self._pretrain(rows, scaling, x, weight, plan, n_workers, task)
             autoencoder = plan.architecture.load(pretrained.weights, device)
             embedding = Embedding(autoencoder, scaling, self.reconstruction_loss == "bce")
 
-            x, weight = (torch.from_numpy(a).float().to(device) for a in (x, rows.weight))
             with Workers(n_workers) as workers:
                 fitted = partial(
                     self._attributes, X, back, sample_weight, plan, pretrained, workers
@@ -880,7 +888,17 @@ class DECClustering(
         check_is_fitted(self)
         check_same_library(X, self, method)
         X, back = take(X)
-        return validate_data(self, X, dtype="numeric", reset=False), back
+        return self._valid_rows(X, reset=False), back
+
+    def _valid_rows(self, X, reset):
+        """`X` as a dense array or, if that is wanted, a CSR matrix, of its own dtype."""
+        if issparse(X) and not self.accept_sparse:
+            raise TypeError(
+                f"Sparse data was passed for X, but {type(self).__name__} takes it only with "
+                "accept_sparse=True: rows are then made dense a batch at a time."
+            )
+        accept_sparse = "csr" if self.accept_sparse else False
+        return validate_data(self, X, reset=reset, accept_sparse=accept_sparse, dtype="numeric")
 
     def _soft_assignment(self, X):
         with Workers() as workers:
@@ -962,9 +980,11 @@ class DECClustering(
             return self.scaling
         return "range" if self.reconstruction_loss == "bce" else "center"
 
-    def _pretrain(self, x, weight, plan, n_workers, task: Task) -> Pretrained:
-        without_effect = ["n_workers", "task", "checkpoint"]
-        cached = check_memory(self.memory).cache(pretrain, ignore=without_effect)
+    def _pretrain(self, rows, scaling, x, weight, plan, n_workers, task: Task) -> Pretrained:
+        # The rows may lie in a file: what is hashed is a digest, made block by block.
+        not_hashed = ["X", "weight", "n_workers", "task", "checkpoint"]
+        cached = check_memory(self.memory).cache(pretrain, ignore=not_hashed)
+        data = None if self.memory is None else (rows.digest(), scaling)
         try:
             return cached(
                 x,
@@ -972,6 +992,7 @@ class DECClustering(
                 plan.architecture,
                 plan.pretraining,
                 n_workers=n_workers,
+                data=data,
                 task=task,
                 checkpoint=plan.checkpoint,
             )
@@ -1002,7 +1023,13 @@ class DECClustering(
     def _initialize_by_candidates(self, embedding, rows, Z, x, weight, plan, workers):
         """The best candidate, taken over by network and centres; None if that fails."""
         seed = plan.init_seed
-        judge = input_judge(x.cpu().numpy(), rows.weight, self.n_clusters, seed, workers)
+        judge = input_judge(
+            lambda at: x[torch.from_numpy(at)].cpu().numpy(),
+            rows.weight,
+            self.n_clusters,
+            seed,
+            workers,
+        )
         at, autoencoder = judge.rows, embedding.autoencoder
         partition = best_partition(judge, Z[at], self.n_clusters, self.n_init, seed, workers)
         if partition is None:
@@ -1011,8 +1038,8 @@ class DECClustering(
         centers = align(
             autoencoder,
             weighted_means(Z[at], judge.weight, partition.labels),
-            x[at],
-            weight[at],
+            _chosen(x, at),
+            _chosen(weight, at),
             partition.labels,
             plan.self_training,
             workers,
@@ -1028,7 +1055,7 @@ class DECClustering(
 
     def _assign(self, at, centers, embedding, x, workers):
         """Labels of the rows `at`, as `predict` would give them."""
-        Z = embedding.embed_scaled(x[at], workers).cpu().numpy()
+        Z = embedding.embed_scaled(_chosen(x, at), workers).cpu().numpy()
         return soft_assignment(Z, centers, self.alpha, workers).argmax(axis=1)
 
     def _self_train(self, embedding, initial, x, weight, plan, workers, task, snapshot):
@@ -1140,6 +1167,7 @@ class DECClustering(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.sparse = self.accept_sparse
         tags.array_api_support = DISPATCHES
         return tags
 
@@ -1181,6 +1209,11 @@ class _Plan(NamedTuple):
     init_seed: int
     self_training: SelfTrainingSettings
     checkpoint: NoCheckpoint
+
+
+def _chosen(x: Tensor | ScaledRows, at: np.ndarray) -> Tensor | ScaledRows:
+    """The rows of `x` with these numbers."""
+    return x.index_select(0, torch.from_numpy(at).to(x.device))
 
 
 def _load(module: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:

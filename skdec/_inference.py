@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._batching import in_tiles, row_blocks
+from ._batching import as_float64, in_tiles, row_blocks
 from ._networks import Architecture, forward, weights_of
 from ._objectives import log_soft_assignment
 from ._rows import Scaling
+from ._scaled_rows import ScaledRows
 from ._threads import Workers
 
 # A matrix product of one row and one of many rows round differently, so every product here
@@ -25,7 +26,7 @@ _TILE_ROWS = 32
 _ACCELERATOR_TILE_ROWS = 1024
 
 
-def apply_to_rows(module: nn.Module, x: Tensor, workers: Workers) -> Tensor:
+def apply_to_rows(module: nn.Module, x: Tensor | ScaledRows, workers: Workers) -> Tensor:
     """`module` applied to all rows of `x`, on the device where both are."""
     tile_rows = _TILE_ROWS if x.device.type == "cpu" else _ACCELERATOR_TILE_ROWS
     return in_tiles(lambda rows: forward(module, rows), x, workers, tile_rows)
@@ -55,7 +56,7 @@ class Embedding(NamedTuple):
         ]
         return np.concatenate(blocks)
 
-    def embed_scaled(self, x: Tensor, workers: Workers) -> Tensor:
+    def embed_scaled(self, x: Tensor | ScaledRows, workers: Workers) -> Tensor:
         """The same for rows that are on the network's scale already, and on its device."""
         return apply_to_rows(self.autoencoder.encoder, x, workers)
 
@@ -73,7 +74,7 @@ class Embedding(NamedTuple):
     ) -> float:
         """Mean squared difference between the values of `X` and those decoded from `Z`."""
         errors = [
-            np.square(self.decode(Z[rows], workers) - X[rows]).mean(axis=1)
+            np.square(self.decode(Z[rows], workers) - as_float64(X[rows])).mean(axis=1)
             for rows in row_blocks(*X.shape)
         ]
         return _sum(np.concatenate(errors), weight) / math.fsum(weight)
@@ -96,7 +97,11 @@ def soft_assignment(
 
 def inertia(Z: np.ndarray, centers: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> float:
     """Weighted sum of squared distances of the rows of `Z` to the centres of their clusters."""
-    return _sum(np.square(Z.astype(np.float64) - centers[labels]).sum(axis=1), weight)
+    distances = [
+        np.square(Z[rows].astype(np.float64) - centers[labels[rows]]).sum(axis=1)
+        for rows in row_blocks(*Z.shape)
+    ]
+    return _sum(np.concatenate(distances), weight)
 
 
 def _sum(values: np.ndarray, weight: np.ndarray) -> float:

@@ -73,14 +73,21 @@ class Partition(NamedTuple):
 
 
 def input_judge(
-    x: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int, workers: Workers
+    x: Callable[[np.ndarray], np.ndarray],
+    weight: np.ndarray,
+    n_clusters: int,
+    seed: int,
+    workers: Workers,
 ) -> Judge:
-    """The judge of partitions of rows `x` of the input, a random choice among them if many."""
-    rows = np.arange(len(x))
+    """The judge of partitions of the input, of a random choice of its rows if there are many.
+
+    `x` gives the rows of the input with the numbers it is called with.
+    """
+    rows = np.arange(len(weight))
     n_rows = max(_MOST_ROWS, _ROWS_PER_CLUSTER * n_clusters)
-    if len(x) > n_rows:
-        rows = np.sort(np.random.default_rng(seed).choice(len(x), n_rows, replace=False))
-    chosen = _leading_components(x[rows], seed)
+    if len(weight) > n_rows:
+        rows = np.sort(np.random.default_rng(seed).choice(len(weight), n_rows, replace=False))
+    chosen = _leading_components(x(rows), seed)
     return Judge(
         rows, chosen, weight[rows], nearest_neighbors(chosen, _N_JUDGED_NEIGHBORS, workers)
     )

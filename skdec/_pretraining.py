@@ -21,6 +21,7 @@ from ._neighbors import nearest_neighbors
 from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
+from ._scaled_rows import ScaledRows
 from ._threads import Workers
 
 # Pairs that are contrasted with each other. A fixed number: the loss does not depend on how a batch
@@ -87,17 +88,18 @@ def auto_neighbor_steps(n_rows: int) -> int:
 
 
 def pretrain(
-    X: np.ndarray,
-    weight: np.ndarray,
+    X: Tensor | ScaledRows,
+    weight: Tensor,
     architecture: Architecture,
     settings: PretrainingSettings,
     n_workers: int,
+    data: object = None,
     task: Task = SILENT,
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
 ) -> Pretrained:
-    """Train an autoencoder on rows `X`, float32 of shape (n_rows, n_features).
+    """Train an autoencoder on rows `X`, float32 of shape (n_rows, n_features), on the device.
 
-    A function of plain values, so that `memory` can recognise a call it has seen. The last three
+    `data` stands for `X` and `weight` where `memory` recognises a call it has seen. The last four
     arguments have no part in the result, unless `task` stops a stage or the `checkpoint` has one
     that was stopped: this raises `PretrainingStopped`.
     """
@@ -108,8 +110,8 @@ def pretrain(
     stage = task.subtask("pretraining", len(layers) + 1 + 2 * contrasts)
     with Workers(n_workers) as workers, stage:
         training = _Training(
-            torch.from_numpy(X).to(settings.device),
-            torch.from_numpy(weight).float().to(settings.device),
+            X,
+            weight,
             settings,
             workers,
             resolve_precision(settings.precision, torch.device(settings.device), module),
@@ -134,7 +136,7 @@ def pretrain(
 
 def refit_decoder(
     module: nn.Module,
-    X: Tensor,
+    X: Tensor | ScaledRows,
     Z: Tensor,
     weight: Tensor,
     settings: PretrainingSettings,
@@ -166,7 +168,7 @@ def refit_decoder(
 class _Training:
     """The rows, and how a module is trained on them; shared by all stages of pretraining."""
 
-    X: Tensor
+    X: Tensor | ScaledRows
     weight: Tensor
     settings: PretrainingSettings
     workers: Workers

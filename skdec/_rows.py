@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from scipy.sparse import csr_array, csr_matrix
 
 from ._batching import as_float64, row_blocks
 
@@ -15,9 +18,13 @@ FARTHEST = 1e12
 
 
 class Rows(NamedTuple):
-    """Rows `index` of `X`, of shape (n_samples, n_features), each with a positive weight."""
+    """Rows `index` of `X`, of shape (n_samples, n_features), each with a positive weight.
 
-    X: np.ndarray
+    `X` is as it was given, in whatever dtype and wherever it lies, and no more than a block of its
+    rows is ever copied.
+    """
+
+    X: np.ndarray | csr_array | csr_matrix
     index: np.ndarray
     weight: np.ndarray
 
@@ -25,6 +32,21 @@ class Rows(NamedTuple):
         """The rows in float64, some at a time, with their positions."""
         for rows in row_blocks(len(self.index), self.X.shape[1]):
             yield rows, as_float64(self.X[self.index[rows]])
+
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest value of each feature."""
+        in_order = self._replace(index=np.sort(self.index))  # quicker to read
+        found = [(block.min(axis=0), block.max(axis=0)) for _, block in in_order.blocks()]
+        lowest, highest = zip(*found, strict=True)
+        return np.min(lowest, axis=0), np.max(highest, axis=0)
+
+    def digest(self) -> str:
+        """A word for the values and weights, in whatever form and order they were given."""
+        digest = blake2b(digest_size=16)
+        for _, block in self.blocks():
+            digest.update(block + 0.0)  # + 0.0: one zero, not two
+        digest.update(as_float64(self.weight))
+        return digest.hexdigest()
 
 
 def distinct_rows(X: np.ndarray, sample_weight: np.ndarray) -> Rows:
@@ -42,20 +64,23 @@ def distinct_rows(X: np.ndarray, sample_weight: np.ndarray) -> Rows:
     order = kept[np.lexsort((sample_weight[kept], hashes))]
     hashes = np.sort(hashes)
     starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])
-    if not _equal_within_groups(X, order, starts):
-        _, group = np.unique(as_float64(X[kept]), axis=0, return_inverse=True)
-        by_group = np.lexsort((sample_weight[kept], group.reshape(-1)))
-        order, group = kept[by_group], group.reshape(-1)[by_group]
-        starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+    colliding = np.isin(hashes, _colliding(X, order, hashes))
+    if colliding.any():
+        rank = np.zeros(len(order), dtype=np.int64)
+        _, among = np.unique(as_float64(X[order[colliding]]), axis=0, return_inverse=True)
+        rank[colliding] = among.reshape(-1)
+        by_rank = np.lexsort((sample_weight[order], rank, hashes))
+        order, rank = order[by_rank], rank[by_rank]
+        starts = np.flatnonzero(np.r_[True, (hashes[1:] != hashes[:-1]) | (rank[1:] != rank[:-1])])
     weight = np.add.reduceat(sample_weight[order], starts)
     return Rows(X, order[starts], weight / weight.mean())
 
 
-def _hash_rows(X: np.ndarray) -> np.ndarray:
+def _hash_rows(X) -> np.ndarray:
     """A 64-bit hash of each row's float64 values, the same in every process."""
     random = np.random.default_rng(0)
     multipliers = random.integers(2**64, size=X.shape[1], dtype=np.uint64) | np.uint64(1)
-    hashes = np.empty(len(X), dtype=np.uint64)
+    hashes = np.empty(X.shape[0], dtype=np.uint64)
     for rows in row_blocks(*X.shape):
         bits = (as_float64(X[rows]) + 0.0).view(np.uint64)  # + 0.0: one zero, not two
         bits ^= bits >> np.uint64(32)
@@ -65,15 +90,15 @@ def _hash_rows(X: np.ndarray) -> np.ndarray:
     return hashes
 
 
-def _equal_within_groups(X: np.ndarray, order: np.ndarray, starts: np.ndarray) -> bool:
-    """Whether rows of one hash are one row, as they are unless two hashes collide."""
-    is_repeat = np.ones(len(order), dtype=bool)
-    is_repeat[starts] = False
-    repeats = np.flatnonzero(is_repeat)
-    return all(
-        np.array_equal(X[order[repeats[rows]]], X[order[repeats[rows] - 1]])
-        for rows in row_blocks(len(repeats), X.shape[1])
-    )
+def _colliding(X, order: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """The hashes, sorted as the rows `order` are by them, that rows of different values share."""
+    repeats = np.flatnonzero(hashes[1:] == hashes[:-1]) + 1
+    found = [np.empty(0, dtype=hashes.dtype)]
+    for rows in row_blocks(len(repeats), X.shape[1]):
+        here = repeats[rows]
+        differ = as_float64(X[order[here]]) != as_float64(X[order[here - 1]])
+        found.append(hashes[here[differ.any(axis=1)]])
+    return np.concatenate(found)
 
 
 class Scaling(NamedTuple):
@@ -86,18 +111,11 @@ class Scaling(NamedTuple):
     offset: np.ndarray
     scale: float
 
-    def apply(self, X: np.ndarray) -> np.ndarray:
-        """`X` on the network's scale, float32."""
+    def apply(self, X) -> np.ndarray:
+        """Rows, dense or sparse, on the network's scale, float32."""
         with np.errstate(over="ignore"):
-            scaled = (as_float64(X) - self.offset) / self.scale
-        return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
-
-    def apply_to_rows(self, rows: Rows) -> np.ndarray:
-        """All rows on the network's scale, float32, of shape (n_rows, n_features)."""
-        scaled = np.empty((len(rows.index), rows.X.shape[1]), dtype=np.float32)
-        for where, block in rows.blocks():
-            scaled[where] = self.apply(block)
-        return scaled
+            scaled = torch.from_numpy(as_float64(X) - self.offset)
+        return scaled.div_(self.scale).clamp_(-FARTHEST, FARTHEST).float().numpy()
 
     def invert(self, scaled: np.ndarray) -> np.ndarray:
         """`scaled` on the scale of the input, float64."""
@@ -113,8 +131,7 @@ def fit_scaling(rows: Rows, scaling: str | None) -> Scaling:
     nothing = np.zeros(rows.X.shape[1])
     if scaling is None:
         return Scaling(nothing, 1.0)
-    lowest = np.min([block.min(axis=0) for _, block in rows.blocks()], axis=0)
-    highest = np.max([block.max(axis=0) for _, block in rows.blocks()], axis=0)
+    lowest, highest = rows.extremes()
     if scaling == "range":
         return Scaling(nothing + lowest.min(), float(highest.max() - lowest.min()) or 1.0)
     # Squares of 1e200 overflow and those of 1e-200 vanish: in units of the largest, neither.

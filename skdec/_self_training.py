@@ -24,6 +24,7 @@ from ._objectives import (
     target_distribution,
 )
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer, part_of
+from ._scaled_rows import ScaledRows
 from ._threads import Workers
 
 # A round is undone at most so many times; then self-training ends.
@@ -97,7 +98,7 @@ def auto_update_interval(n_rows: int, batch_size: int) -> int:
 def align(
     autoencoder: nn.Module,
     centers: np.ndarray,
-    X: Tensor,
+    X: Tensor | ScaledRows,
     weight: Tensor,
     labels: np.ndarray,
     settings: SelfTrainingSettings,
@@ -149,7 +150,7 @@ def align(
 def self_train(
     autoencoder: nn.Module,
     centers: np.ndarray,
-    X: Tensor,
+    X: Tensor | ScaledRows,
     weight: Tensor,
     settings: SelfTrainingSettings,
     workers: Workers,
@@ -297,7 +298,7 @@ class _Rounds:
         self.checkpoint.save(self.stage, state)
 
 
-def _assign_all(model: _Model, X: Tensor, alpha: float, workers: Workers) -> Tensor:
+def _assign_all(model: _Model, X: Tensor | ScaledRows, alpha: float, workers: Workers) -> Tensor:
     """Logarithm of Q of all rows, in the training precision."""
     model.eval()
     return in_tiles(
@@ -326,7 +327,9 @@ def _target(Q: Tensor, weight: Tensor, target: str | Callable) -> Tensor:
     return P
 
 
-def _loss(X: Tensor, P: Tensor, weight: Tensor, settings: SelfTrainingSettings) -> Loss:
+def _loss(
+    X: Tensor | ScaledRows, P: Tensor, weight: Tensor, settings: SelfTrainingSettings
+) -> Loss:
     """Weighted KL divergence and, if it has a weight, reconstruction loss of a batch."""
     reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
 

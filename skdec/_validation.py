@@ -13,6 +13,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ._array_api import to_numpy
+from ._batching import as_float64, row_blocks
 from ._networks import ACTIVATIONS
 from ._objectives import RECONSTRUCTION_LOSSES
 
@@ -61,6 +62,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "memory": [str, HasMethods("cache"), None],
     "checkpoint": [str, PathLike, None],
     "checkpoint_interval": [_NOT_NEGATIVE],
+    "accept_sparse": ["boolean"],
     "verbose": ["verbose"],
     "random_state": ["random_state"],
 }
@@ -83,22 +85,24 @@ def check_data_limits(n_samples: int, n_clusters: int) -> None:
         raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
 
 
-def check_unit_interval(X: np.ndarray, scaling: str | None, reconstruction_loss: str) -> None:
+def check_unit_interval(X, scaling: str | None, reconstruction_loss: str) -> None:
     """Refuse targets of binary cross-entropy outside [0, 1]."""
     if reconstruction_loss != "bce" or scaling in ("auto", "range"):
         return
-    if scaling is not None or X.min() < 0 or X.max() > 1:
+    lowest = min(as_float64(X[rows]).min() for rows in row_blocks(*X.shape))
+    highest = max(as_float64(X[rows]).max() for rows in row_blocks(*X.shape))
+    if scaling is not None or lowest < 0 or highest > 1:
         raise ValueError(
             "reconstruction_loss='bce' needs inputs in [0, 1]: use scaling='auto' or 'range', or "
             f"scaling=None with such data. Got scaling={scaling!r} and data in "
-            f"[{X.min()}, {X.max()}]."
+            f"[{lowest}, {highest}]."
         )
 
 
-def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
+def check_sample_weight(sample_weight, X) -> np.ndarray:
     """Weights as a float64 array of shape (n_samples,), finite, >= 0 and not all zero."""
     if sample_weight is None:
-        return np.ones(len(X))
+        return np.ones(X.shape[0])
     weight = check_array(
         to_numpy(sample_weight),
         ensure_2d=False,
@@ -107,9 +111,9 @@ def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
         input_name="sample_weight",
     )
     if weight.ndim == 0:
-        weight = np.full(len(X), float(weight))
-    if weight.shape != (len(X),):
-        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(len(X),)}!")
+        weight = np.full(X.shape[0], float(weight))
+    if weight.shape != (X.shape[0],):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(X.shape[0],)}!")
     if (weight < 0).any():
         raise ValueError(f"sample_weight must not be negative. Got {weight.min()}.")
     if not weight.any():

@@ -28,7 +28,7 @@ def neighbors_of(X, k, n_workers=1):
 
 def partition_of(X, Z, n_clusters, n_init=3, seed=0):
     with Workers(1) as workers:
-        judge = input_judge(X, np.ones(len(X)), n_clusters, seed, workers)
+        judge = input_judge(X.__getitem__, np.ones(len(X)), n_clusters, seed, workers)
         return judge, best_partition(judge, Z[judge.rows], n_clusters, n_init, seed, workers)
 
 
@@ -209,7 +209,7 @@ def test_the_score_of_a_partition_does_not_depend_on_the_embedding():
 def test_many_rows_are_judged_by_a_choice_of_them():
     X = np.random.default_rng(0).normal(size=(10_500, 2))
     with Workers(1) as workers:
-        judge = input_judge(X, np.arange(10_500.0), 3, 0, workers)
+        judge = input_judge(X.__getitem__, np.arange(10_500.0), 3, 0, workers)
     assert len(judge.rows) == len(np.unique(judge.rows)) == 10_000
     np.testing.assert_array_equal(judge.weight, judge.rows)
 

@@ -56,6 +56,7 @@ def run(X=None, weight=None, architecture=ARCHITECTURE, n_workers=1, **settings)
     X = rows() if X is None else X
     weight = np.ones(len(X)) if weight is None else weight
     settings = replace(SETTINGS, **settings)
+    X, weight = torch.from_numpy(X), torch.from_numpy(weight).float()
     return pretrain(X, weight, architecture, settings, n_workers=n_workers)
 
 
@@ -365,7 +366,8 @@ def test_refitting_takes_an_eighth_of_the_steps(workers, monkeypatch):
 
 def test_verbose_prints_at_most_about_ten_lines_for_a_stage(capsys):
     settings = replace(SETTINGS, steps=300)
-    pretrain(rows(), np.ones(N_ROWS), ARCHITECTURE, settings, n_workers=1, task=Task(verbose=1))
+    X = torch.from_numpy(rows())
+    pretrain(X, torch.ones(N_ROWS), ARCHITECTURE, settings, n_workers=1, task=Task(verbose=1))
     lines = capsys.readouterr().out.splitlines()
     assert 10 <= len(lines) <= 11
     assert lines[-1].startswith("[DECClustering] autoencoder: epoch 100/100, loss ")
