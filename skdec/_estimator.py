@@ -987,10 +987,10 @@ class DECClustering(
         data = None if self.memory is None else (rows.digest(), scaling)
         try:
             return cached(
-                x,
-                weight,
-                plan.architecture,
-                plan.pretraining,
+                X=x,
+                weight=weight,
+                architecture=plan.architecture,
+                settings=plan.pretraining,
                 n_workers=n_workers,
                 data=data,
                 task=task,

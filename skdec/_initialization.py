@@ -11,6 +11,7 @@ from sklearn.cluster import AgglomerativeClustering, KMeans, spectral_clustering
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
+from ._batching import row_blocks
 from ._neighbors import balanced_modularity, nearest_neighbors
 from ._threads import Workers, scikit_learn_alone
 from ._validation import check_init_centers
@@ -25,6 +26,10 @@ SCORE_MARGIN = 0.01
 # Of wider inputs the leading principal components stand for the rows: k-means and neighbours there
 # are much the same, less noisy, and found sooner.
 _MOST_COMPONENTS = 50
+
+# Rows of so many values in all (128 MB) are not held in memory at once for that: the components
+# are found over blocks of them, by so many iterations with so many directions to spare.
+_MOST_VALUES, _SUBSPACE_ITERATIONS, _SPARE_COMPONENTS = 2**25, 7, 10
 
 # k-means of the input optimises what it is judged by, compactness in the input space, the more so
 # the fewer rows there are to a centre: it has to be better by this times n_clusters / n_rows.
@@ -87,19 +92,46 @@ def input_judge(
     n_rows = max(_MOST_ROWS, _ROWS_PER_CLUSTER * n_clusters)
     if len(weight) > n_rows:
         rows = np.sort(np.random.default_rng(seed).choice(len(weight), n_rows, replace=False))
-    chosen = _leading_components(x(rows), seed)
+    chosen = _leading_components(x, rows, seed)
     return Judge(
         rows, chosen, weight[rows], nearest_neighbors(chosen, _N_JUDGED_NEIGHBORS, workers)
     )
 
 
-def _leading_components(x: np.ndarray, seed: int) -> np.ndarray:
-    if x.shape[1] <= _MOST_COMPONENTS or len(x) <= _MOST_COMPONENTS:
-        return x
-    pca = PCA(_MOST_COMPONENTS, svd_solver="randomized", random_state=seed)
-    pca.set_output(transform="default")  # whatever the user's global setting
+def _leading_components(
+    x: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, seed: int
+) -> np.ndarray:
+    n_features = x(rows[:1]).shape[1]
+    if min(len(rows), n_features) <= _MOST_COMPONENTS:
+        return x(rows)
     with scikit_learn_alone():
-        return pca.fit_transform(x)
+        if len(rows) * n_features > _MOST_VALUES:
+            blocks = [rows[block] for block in row_blocks(len(rows), n_features)]
+            return _components_by_blocks(x, blocks, n_features, seed)
+        pca = PCA(_MOST_COMPONENTS, svd_solver="randomized", random_state=seed)
+        pca.set_output(transform="default")  # whatever the user's global setting
+        return pca.fit_transform(x(rows))
+
+
+def _components_by_blocks(
+    x: Callable[[np.ndarray], np.ndarray], blocks: list[np.ndarray], n_features: int, seed: int
+) -> np.ndarray:
+    """Leading components of rows of which only a block is in memory at once.
+
+    Subspace iteration with as many products as scikit-learn's randomized PCA makes, which takes
+    its rows as one array.
+    """
+    mean = sum(x(block).sum(axis=0, dtype=np.float64) for block in blocks)
+    mean = (mean / sum(map(len, blocks))).astype(np.float32)
+    n_directions = _MOST_COMPONENTS + _SPARE_COMPONENTS
+    directions = np.random.default_rng(seed).standard_normal((n_features, n_directions))
+    directions = directions.astype(np.float32)
+    for _ in range(_SUBSPACE_ITERATIONS):
+        centered = (x(block) - mean for block in blocks)
+        directions, _ = np.linalg.qr(sum(rows.T @ (rows @ directions) for rows in centered))
+    projected = np.concatenate([(x(block) - mean) @ directions for block in blocks])
+    _, _, axes = np.linalg.svd(projected, full_matrices=False)
+    return projected @ axes[:_MOST_COMPONENTS].T
 
 
 def best_partition(

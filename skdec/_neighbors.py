@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.spatial import KDTree
 from sklearn.neighbors import NearestNeighbors
 
@@ -12,15 +13,16 @@ from ._threads import Workers, scikit_learn_alone
 _TREE_DIMENSIONS = 16
 
 
-def nearest_neighbors(X: np.ndarray, n_neighbors: int, workers: Workers) -> np.ndarray:
+def nearest_neighbors(X, n_neighbors: int, workers: Workers) -> np.ndarray:
     """The nearest other rows of each row, int64 of shape (n_rows, n_neighbors), nearest first.
 
     Exact. In few dimensions by a tree, in a time that grows little faster than the number of
-    rows; in many by brute force, in its square. `n_neighbors` is cut to ``len(X) - 1``.
+    rows; in many, and for sparse rows, by brute force, in its square. `n_neighbors` is cut to the
+    number of rows less one.
     """
-    n_neighbors = min(n_neighbors, len(X) - 1)
+    n_neighbors = min(n_neighbors, X.shape[0] - 1)
     X = _in_units_of_its_spread(X)
-    if X.shape[1] >= _TREE_DIMENSIONS:
+    if issparse(X) or X.shape[1] >= _TREE_DIMENSIONS:
         # With several threads equally distant neighbours may come in another order.
         with scikit_learn_alone():
             return (
@@ -66,9 +68,14 @@ def _edge_shares(
     return inside, sum(of_clusters) / 2.0
 
 
-def _in_units_of_its_spread(X: np.ndarray) -> np.ndarray:
-    """`X` in float64, shifted and scaled so that 1e30 and 1e-30 are ordinary distances."""
+def _in_units_of_its_spread(X):
+    """`X` in float64, shifted and scaled so that 1e30 and 1e-30 are ordinary distances.
+
+    A shift would fill up sparse rows: they are scaled alone.
+    """
     X = X.astype(np.float64)
+    if issparse(X):
+        return X / (abs(X).max() or 1.0)
     X /= np.abs(X).max() or 1.0
     X -= X.mean(axis=0)
     X /= np.abs(X).max() or 1.0

@@ -109,7 +109,7 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : array-like or sparse matrix of shape (n_samples, n_features)
         Rows whose Euclidean neighbours make the graph. Of more than 10,000 distinct rows a
         fixed choice of 10,000 is used.
     labels : array-like of shape (n_samples,)
@@ -148,7 +148,7 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
     """
     if n_neighbors != "auto":
         check_scalar(n_neighbors, "n_neighbors", Integral, min_val=1)
-    X = check_array(to_numpy(X), dtype="numeric")
+    X = check_array(to_numpy(X), accept_sparse="csr", dtype="numeric")
     labels = column_or_1d(to_numpy(labels))
     check_consistent_length(X, labels)
     rows = distinct_rows(X, check_sample_weight(sample_weight, X))
@@ -162,7 +162,7 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
     if n_neighbors == "auto":
         n_neighbors = min(15, math.ceil(math.sqrt(len(index))))
     with Workers() as workers:
-        neighbors = nearest_neighbors(X[index].astype(np.float64), n_neighbors, workers)
+        neighbors = nearest_neighbors(X[index], n_neighbors, workers)
     return modularity(neighbors, weight, labels) / float(1.0 - 1.0 / n_clusters) ** _EXPONENT
 
 
@@ -299,6 +299,8 @@ class ClusteringScorer:
     worst value: -1, 0, and for Davies-Bouldin, which has none, -3.4e38. The modularity of a single
     cluster is 0. A cluster with one member counts as the metric says: 0 in the silhouette.
 
+    Silhouette and modularity take sparse rows; scikit-learn has no sparse form of the other two.
+
     The modularity takes `sample_weight`, with metadata routing after
     ``set_score_request(sample_weight=True)``; the others refuse it.
 
@@ -356,14 +358,14 @@ class ClusteringScorer:
         if sample_weight is not None and not self._accept_sample_weight():
             raise ValueError(f"{self!r} takes no sample_weight; only metric='modularity' does.")
         labels = column_or_1d(estimator.predict(X))
-        rows = check_array(self._rows(estimator, X), dtype="numeric")
+        rows = check_array(self._rows(estimator, X), accept_sparse="csr", dtype="numeric")
         if self.metric == "modularity":
             return relative_modularity(rows, labels, sample_weight=sample_weight)
         if self.metric == "silhouette":
-            chosen = _at_most(_MOST_ROWS, len(rows))
+            chosen = _at_most(_MOST_ROWS, rows.shape[0])
             rows, labels = rows[chosen], labels[chosen]
         score, worst = _COMPACTNESS[self.metric]
-        return float(score(rows, labels)) if 1 < len(np.unique(labels)) < len(rows) else worst
+        return float(score(rows, labels)) if 1 < len(np.unique(labels)) < rows.shape[0] else worst
 
     def _rows(self, estimator, X):
         """The rows among which distances are measured."""
