@@ -364,6 +364,16 @@ class DECClustering(
     `fit`. The work in between goes through numpy and the parameter `device`, so that no
     gradient passes: detach first. :func:`skdec.onnx.to_onnx` exports a fitted model.
 
+    *Larger than memory.* A :class:`numpy.memmap` of any dtype, and sparse rows with
+    `accept_sparse`, are never copied as a whole, neither in `fit` nor in what takes rows later:
+    batches and blocks of at most 32 MB (in float64) are scaled one at a time, to the same bits as
+    for the array in memory. The same goes for arrays in memory of less than four bytes a value
+    while training on the CPU; of others training keeps a float32 copy on the device. Beside the
+    network and some blocks, `fit` then takes about 600 bytes for each row at ten clusters of the
+    default embedding, whatever the number of features. A callable `init` is given all distinct
+    rows at once, as they are. `score` and the choice among partitions look at 10,000 rows, or 10
+    for each cluster; `fit` holds these in float32 if they are at most 128 MB.
+
     *Confidence.* Self-training sharpens Q also on data without clusters. Neither `predict_proba`
     nor a silhouette in the embedding tells clusters from noise. A low
     :func:`skdec.metrics.stability` does, at the cost of two fits to half of the rows.
@@ -548,7 +558,8 @@ class DECClustering(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to cluster, finite numbers of any dtype; never modified.
+            Rows to cluster, finite numbers of any dtype; never modified. Of a
+            :class:`numpy.memmap` rows are read when they are needed. Sparse with `accept_sparse`.
         y : Ignored
             Not used, whatever it is; given to callbacks, if there are any.
         sample_weight : array-like of shape (n_samples,), default=None

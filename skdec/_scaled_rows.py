@@ -23,7 +23,7 @@ def scaled_rows(rows: Rows, scaling: Scaling, device: torch.device) -> Tensor | 
     narrow = rows.X.dtype.itemsize < 4 and device.type == "cpu"
     if narrow or issparse(rows.X) or _lies_in_a_file(rows.X):
         return source
-    resident = torch.empty(source.shape, device=device)
+    resident = torch.empty(source.shape, dtype=torch.float32, device=device)
     for where, block in rows.blocks():
         resident[where] = torch.from_numpy(scaling.apply(block)).to(device)
     return resident
