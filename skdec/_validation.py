@@ -98,7 +98,7 @@ def check_unit_interval(X: np.ndarray, scaling: str | None, reconstruction_loss:
 def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
     """Weights as a float64 array of shape (n_samples,), finite, >= 0 and not all zero."""
     if sample_weight is None:
-        return np.ones(len(X))
+        return np.ones(X.shape[0])
     weight = check_array(
         to_numpy(sample_weight),
         ensure_2d=False,
@@ -107,9 +107,9 @@ def check_sample_weight(sample_weight, X: np.ndarray) -> np.ndarray:
         input_name="sample_weight",
     )
     if weight.ndim == 0:
-        weight = np.full(len(X), float(weight))
-    if weight.shape != (len(X),):
-        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(len(X),)}!")
+        weight = np.full(X.shape[0], float(weight))
+    if weight.shape != (X.shape[0],):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(X.shape[0],)}!")
     if (weight < 0).any():
         raise ValueError(f"sample_weight must not be negative. Got {weight.min()}.")
     if not weight.any():
