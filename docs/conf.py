@@ -26,8 +26,17 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 default_role = "py:obj"
 html_theme = "pydata_sphinx_theme"
-html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2}
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    # Pages of the gallery have no sections, but wide code.
+    "secondary_sidebar_items": {"**": ["page-toc"], "gallery/**": []},
+}
 html_title = f"skdec {release}"
+# At the left, pages below this one: these have none.
+html_sidebars = {page: [] for page in ("index", "installation", "guide", "migration")}
+html_show_sourcelink = False
+toc_object_entries_show_parents = "hide"
 
 # Pages of the API name their own members; the templates do what numpydoc would do twice.
 numpydoc_show_class_members = False
@@ -55,6 +64,7 @@ sphinx_gallery_conf = {
     "capture_repr": (),
     "log_level": {"backreference_missing": "info"},
     "show_signature": False,
+    "remove_config_comments": True,
     "write_computation_times": False,
 }
 

@@ -27,9 +27,9 @@ for ax, model in zip(axes, [kmeans, dec], strict=True):
     ax.set_title(f"{type(model).__name__}: adjusted Rand index {agreement:.2f}")
 
 # %%
-# k-means cuts straight through both moons. DECClustering follows them, but for a few rows at the
-# tip of one. Where its centres came from is on record: of several partitions of the rows the one
-# that best keeps to their neighbourhoods was taken.
+# k-means cuts straight through both moons. DECClustering follows them. Where its centres came from
+# is on record: of several partitions of the rows the one that best keeps to their neighbourhoods
+# was taken.
 for name, score in dec.init_scores_.items():
     print(f"{score:.3f}  {name}")
 

@@ -13,11 +13,11 @@ k-means in the embedding, then self-training by KL divergence. This page runs it
 # steps Adam instead of SGD in pretraining, with another decay and other initial weights; hidden
 # layers of a quarter of the width; 30 steps in a round instead of 140. ``max_iter=0`` ends before
 # self-training.
-import matplotlib.pyplot as plt
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
 from skdec import DECClustering
+from skdec.displays import LossCurveDisplay
 from skdec.metrics import clustering_accuracy
 
 X, y = load_digits(return_X_y=True)
@@ -45,15 +45,4 @@ for name, model in models.items():
 # Self-training makes up for that. The divergence need not fall: its target is sharpened anew in
 # each round and runs ahead. What falls is the share of labels that change; at ``tol``
 # self-training ends.
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-for k, curve in enumerate(dec.layerwise_loss_curves_):
-    axes[0].plot(curve, label=f"layer {k + 1}")
-axes[0].plot(dec.pretrain_loss_curve_, "k", label="whole network")
-axes[0].set(title="pretraining", xlabel="epoch", ylabel="reconstruction loss", yscale="log")
-axes[0].legend()
-axes[1].plot(dec.kl_curve_)
-axes[1].set(title="self-training", xlabel="round", ylabel="KL(P || Q)")
-axes[2].plot(dec.label_change_curve_)
-axes[2].axhline(dec.tol, color="0.6", linestyle="--", label="tol")
-axes[2].set(title="labels that changed", xlabel="round", ylabel="share")
-axes[2].legend()
+LossCurveDisplay.from_estimator(dec)

@@ -9,14 +9,12 @@ sequenced deep. They are simulated here: negative binomial, five types of cells 
 
 # %%
 # 500 cells and 400 genes; the rarest type has a twentieth of the cells.
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_rand_score
-from sklearn.metrics.cluster import contingency_matrix
 
 from skdec import DECClustering
+from skdec.displays import ClusterConfusionDisplay, EmbeddingDisplay
 
 rng = np.random.default_rng(0)
 n_cells, n_genes, shares = 500, 400, [0.45, 0.25, 0.15, 0.1, 0.05]
@@ -38,15 +36,12 @@ dec = DECClustering(5, pretrain_steps=300, neighbor_steps=150, random_state=0).f
 kmeans = KMeans(5, n_init=10, random_state=0).fit(X)
 for model in [kmeans, dec]:
     print(f"{type(model).__name__:14} ARI {adjusted_rand_score(types, model.labels_):.3f}")
-    print(contingency_matrix(types, model.labels_))
 
 # %%
-# After this normalisation the types are round groups, for which k-means is made: it is a little
-# better here, and much faster. What the embedding adds is the picture. Both find the rarest type,
-# k-means with fewer cells of other types in its cluster. Where cluster and type differ, the
-# embedding has put a cell into the group of another type.
-points = TSNE(random_state=0).fit_transform(dec.transform(X))
-fig, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
-for ax, color, title in zip(axes, [dec.labels_, types], ["cluster", "true type"], strict=True):
-    ax.scatter(*points.T, c=color, cmap="tab10", s=10)
-    ax.set(title=title, xticks=[], yticks=[])
+# After this normalisation the types are round groups, for which k-means is made: it is as good
+# here, and much faster. What the embedding adds is the picture.
+EmbeddingDisplay.from_estimator(dec, X)
+
+# %%
+# The types of the cells in each cluster. The rarest type has one of its own.
+ClusterConfusionDisplay.from_estimator(dec, X, types)

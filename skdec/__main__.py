@@ -173,11 +173,11 @@ def _draw(model: DECClustering, X: np.ndarray, image_shape, title: str, path: Pa
     require_matplotlib()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 9), layout="constrained")
+    figure = Figure(figsize=(9, 8), layout="constrained")
     ax = figure.add_subplot()
     EmbeddingDisplay.from_estimator(model, X, image_shape=image_shape, ax=ax)
     ax.set_title(title, fontsize=15, loc="left", pad=12)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight", pad_inches=0.2)
 
 
 # --- Reading ---

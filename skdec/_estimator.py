@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import NamedTuple
 
 import numpy as np
@@ -856,8 +857,10 @@ class DECClustering(
 
         No code in the file is executed, there is none. All of it is checked before the
         model is built; the checksum tells damage, it does not tell who wrote the file.
-        Predictions are the same bits as before on the same machine with the same library
-        versions.
+        Predictions are the same bits as before on the same kind of machine with the same library
+        versions. Another processor, device or version adds up float32 numbers in another order:
+        the tests allow a relative difference of 1e-4, or an absolute one of 1e-5, to what a kept
+        model once gave. Accelerators have not been measured.
 
         Parameters
         ----------
@@ -1175,6 +1178,14 @@ class DECClustering(
     def _n_features_out(self):
         return self.cluster_centers_.shape[1]
 
+    # The HTML display leads to the page of the class, wherever the project is documented.
+    _doc_link_module = "skdec"
+
+    @property
+    def _doc_link_template(self):
+        pages = _project_url("Documentation")
+        return f"{pages.rstrip('/')}/generated/skdec.{{estimator_name}}.html" if pages else ""
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -1225,6 +1236,16 @@ class _Plan(NamedTuple):
 def _chosen(x: Tensor | ScaledRows, at: np.ndarray) -> Tensor | ScaledRows:
     """The rows of `x` with these numbers."""
     return x.index_select(0, torch.from_numpy(at).to(x.device))
+
+
+def _project_url(label: str) -> str:
+    """An address under ``[project.urls]`` in pyproject.toml; "" if there is none."""
+    try:
+        urls = metadata("skdec").get_all("Project-URL", [])
+    except PackageNotFoundError:  # run from a folder that is not installed
+        return ""
+    named = dict(url.split(", ", 1) for url in urls)
+    return named.get(label, "")
 
 
 def _load(module: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 
 import numpy as np
+from scipy.sparse import csc_array, issparse
 from sklearn.base import is_clusterer
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_scalar
@@ -18,7 +19,7 @@ __all__ = ["cluster_exemplars", "cluster_prototypes", "explain_clusters"]
 _MOST_VALUES = 20
 
 
-def explain_clusters(estimator, X, *, sample_weight=None, top=None):
+def explain_clusters(estimator, X, *, sample_weight=None, feature_names=None, top=None):
     """Which features set each cluster apart from all other rows.
 
     For each cluster and feature: the mean in the cluster, the mean of the other rows, and their
@@ -33,13 +34,17 @@ def explain_clusters(estimator, X, *, sample_weight=None, top=None):
     ----------
     estimator : DECClustering or Pipeline
         Fitted; a Pipeline must end in a DECClustering.
-    X : array-like or data frame of shape (n_samples, n_features)
+    X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
         Rows to explain, as `estimator` takes them; seen in `fit` or new. A column of a data
         frame that does not hold numbers counts as one feature for each of its 20 most frequent
         values, named ``"column=value"``, whose mean is the share of the rows that have it.
-        Missing numbers are left out of the means.
+        Missing numbers are left out of the means. Sparse rows, for a Pipeline whose first step
+        takes them, are made dense a few columns at a time.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows in the means and standard deviations.
+    feature_names : array-like of shape (n_features,) of str, default=None
+        Names of the columns of `X`, for one that has none, such as the words of a
+        :class:`~sklearn.feature_extraction.text.TfidfVectorizer`.
     top : int, default=None
         Features of each cluster, at most; None gives all.
 
@@ -51,7 +56,8 @@ def explain_clusters(estimator, X, *, sample_weight=None, top=None):
         columns if pandas is not installed: ``table["effect"]`` works with both. Columns:
 
         - "cluster": the number of the cluster
-        - "feature": its name; "x0", "x1" and so on where neither `X` nor `estimator` has names
+        - "feature": its name; "x0", "x1" and so on where neither `feature_names` nor `X` nor
+          `estimator` has names
         - "mean": mean of the cluster's rows, in the unit of the feature
         - "mean_others": mean of all other rows; NaN if there are none
         - "effect": (mean - mean_others) / standard deviation over all rows; 0 for a constant
@@ -63,7 +69,8 @@ def explain_clusters(estimator, X, *, sample_weight=None, top=None):
     NotFittedError
         If `estimator` has not been fitted.
     ValueError
-        If `top` is less than 1, or `X` or `sample_weight` is not as documented.
+        If `top` is less than 1, if there is not a name for each column of `X`, or if `X` or
+        `sample_weight` is not as documented.
 
     See Also
     --------
@@ -86,7 +93,7 @@ def explain_clusters(estimator, X, *, sample_weight=None, top=None):
     fitted_clusterer(estimator)
     if top is not None:
         check_scalar(top, "top", Integral, min_val=1)
-    names, values = _named_values(estimator, X)
+    names, values = _named_values(estimator, X, feature_names)
     weight = check_sample_weight(sample_weight, values)
     labels = np.asarray(estimator.predict(X))
     clusters = np.unique(labels[weight > 0])
@@ -211,7 +218,7 @@ def cluster_prototypes(estimator):
     return pd.DataFrame(
         prototypes,
         index=pd.RangeIndex(len(prototypes), name="cluster"),
-        columns=feature_names(estimator, None, prototypes.shape[1]),
+        columns=names_of_features(estimator, None, prototypes.shape[1]),
     )
 
 
@@ -249,7 +256,7 @@ def decoded_centers(estimator) -> np.ndarray:
     return np.asarray(estimator.inverse_transform(centers))
 
 
-def feature_names(estimator, X, n_features: int) -> list[str]:
+def names_of_features(estimator, X, n_features: int) -> list[str]:
     """Names of the features of `X`: its columns, else those seen in `fit`, else x0, x1, ..."""
     names = getattr(X, "columns", None)
     if names is None:
@@ -275,12 +282,25 @@ def runner_up(Q: np.ndarray) -> np.ndarray:
 
 # --- Means ---
 
+# Columns of so many values together are made dense and compared at a time.
+_MOST_DENSE = 2**22
+
 
 def _contrast(values, weight, inside) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means in and outside of each cluster and the effect, each of shape (n_clusters, n_features).
 
     `inside` says for each row and cluster whether the row is in the cluster.
     """
+    width = max(1, _MOST_DENSE // values.shape[0])
+    blocks = (values[:, start : start + width] for start in range(0, values.shape[1], width))
+    contrasts = [
+        _contrast_of_dense(block.toarray() if issparse(block) else block, weight, inside)
+        for block in blocks
+    ]
+    return tuple(np.concatenate(parts, axis=1) for parts in zip(*contrasts, strict=True))
+
+
+def _contrast_of_dense(values, weight, inside) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     present = ~np.isnan(values)
     # Away from the common mean, so that large values of small spread lose no digits.
     center = _means(np.nan_to_num(values), present, weight[:, np.newaxis])
@@ -300,12 +320,25 @@ def _means(values, present, weight) -> np.ndarray:
         return (weight.T @ values) / (weight.T @ present)
 
 
-def _named_values(estimator, X) -> tuple[list[str], np.ndarray]:
+def _named_values(estimator, X, names) -> tuple[list[str], np.ndarray | csc_array]:
     """Names and float64 values of the features to compare, NaN where missing."""
-    if not hasattr(X, "columns"):
-        values = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", input_name="X")
-        return feature_names(estimator, X, values.shape[1]), values
-    features = [feature for name in X.columns for feature in _of_column(name, X[[name]])]
+    is_frame, values = hasattr(X, "columns"), X
+    if not is_frame:
+        kinds = {"accept_sparse": "csc", "ensure_all_finite": "allow-nan", "dtype": np.float64}
+        values = check_array(X, input_name="X", **kinds)
+    if names is None:
+        names = names_of_features(estimator, X, values.shape[1])
+    elif len(names) != values.shape[1]:
+        raise ValueError(
+            f"feature_names has {len(names)} names, but X has {values.shape[1]} features."
+        )
+    if not is_frame:
+        return names, values
+    features = [
+        feature
+        for name, column in zip(names, X.columns, strict=True)
+        for feature in _of_column(name, X[[column]])
+    ]
     return [name for name, _ in features], np.column_stack([values for _, values in features])
 
 

@@ -173,7 +173,7 @@ def _at_most(most: int, n_rows: int) -> np.ndarray | slice:
     return np.random.default_rng(0).choice(n_rows, most, replace=False)
 
 
-def stability(estimator, X, *, between="halves", random_state=None) -> float:
+def stability(estimator, X, y=None, *, between="halves", random_state=None) -> float:
     """Agreement of the clusterings that two halves of the rows, or two seeds, lead to.
 
     Between halves: `X` is cut into two random halves, a clone of the estimator is fitted to each,
@@ -187,6 +187,9 @@ def stability(estimator, X, *, between="halves", random_state=None) -> float:
     clusters depend on the luck of the seed; a high one says nothing of the data, whose noise both
     clones share. It costs two fits to all rows.
 
+    It is a scorer as it stands, ``scoring=stability``. As such it fits two more clones to the rows
+    of each test fold, with the parameters of the estimator that it is given, not its training.
+
     Parameters
     ----------
     estimator : clusterer with `fit` and `predict`
@@ -194,6 +197,8 @@ def stability(estimator, X, *, between="halves", random_state=None) -> float:
     X : array-like of shape (n_samples, n_features)
         Rows, between halves at least two for each cluster. Rows that are given twice may come
         into both halves and make them agree.
+    y : Ignored
+        Not used, present for API consistency.
     between : {"halves", "seeds"}, default="halves"
         What differs between the two fits.
     random_state : int, RandomState instance or None, default=None

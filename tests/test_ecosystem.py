@@ -1,5 +1,8 @@
 """DECClustering among other parts of scikit-learn: routing, tables, frozen models, displays."""
 
+from email.message import Message
+from importlib.metadata import PackageNotFoundError
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -183,9 +186,25 @@ def test_html_of_a_model_shows_it_and_computes_nothing(monkeypatch):
     for shown in (quick(), model, pipeline):
         html = shown._repr_html_()
         assert "DECClustering" in html and "n_clusters" in html
-        # There is no page of this project to lead to, and scikit-learn has none of it.
+        # As long as no address is named, none leads to scikit-learn, which has no such page.
         assert "Documentation for DECClustering" not in html
     assert model._get_doc_link() == ""
+
+
+def test_html_of_a_model_leads_to_the_documentation_that_the_project_names(monkeypatch):
+    package = Message()
+    package["Project-URL"] = "Source, https://source.example"
+    package["Project-URL"] = "Documentation, https://pages.example/skdec/"
+    monkeypatch.setattr(skdec._estimator, "metadata", {"skdec": package}.__getitem__)
+    page = "https://pages.example/skdec/generated/skdec.DECClustering.html"
+    assert quick()._get_doc_link() == page
+    assert f'href="{page}"' in make_pipeline(StandardScaler(), quick())._repr_html_()
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(skdec._estimator, "metadata", missing)
+    assert quick()._get_doc_link() == ""
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])

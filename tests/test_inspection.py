@@ -7,9 +7,10 @@ import pandas as pd
 import polars as pl
 import pytest
 from quick import blobs, quick
+from scipy.sparse import csc_matrix, csr_array
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
@@ -35,7 +36,7 @@ FRAME, GROUP = customers()
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return make_pipeline(StandardScaler(), quick(pretrain_steps=60)).fit(FRAME)
+    return make_pipeline(StandardScaler(), quick(pretrain_steps=200, neighbor_steps=40)).fit(FRAME)
 
 
 def cluster_of(pipeline, group):
@@ -100,11 +101,26 @@ def test_weights_are_repetitions(pipeline):
 def test_names_come_from_the_rows_the_fit_or_the_positions(pipeline):
     names = set(FRAME.columns)
     assert set(explain_clusters(pipeline, pl.DataFrame(FRAME))["feature"]) == names
+    renamed = explain_clusters(pipeline, FRAME, feature_names=list("abcd"))["feature"]
+    assert set(renamed) == set("abcd")
     nameless = quick().fit(FRAME.to_numpy())
     assert set(explain_clusters(nameless, FRAME.to_numpy())["feature"]) == {"x0", "x1", "x2", "x3"}
     with pytest.warns(UserWarning, match="valid feature names"):
         table = explain_clusters(pipeline, FRAME.to_numpy())
     assert set(table["feature"]) == names
+
+
+def test_sparse_rows_are_explained_as_dense_ones(monkeypatch):
+    counts = np.random.default_rng(0).poisson(1.0, (90, 7)) * 1.0
+    counts[np.arange(90), GROUP] += 20
+    words = np.array(["ape", "bee", "cat", "dog", "eel", "fox", "gnu"])
+    model = make_pipeline(TruncatedSVD(3, random_state=0), quick(pretrain_steps=60)).fit(counts)
+    expected = explain_clusters(model, counts, feature_names=words)
+    for container, values_at_a_time in ((csr_array, 1), (csc_matrix, 200), (csr_array, 10**6)):
+        monkeypatch.setattr("skdec.inspection._MOST_DENSE", values_at_a_time)
+        table = explain_clusters(model, container(counts), feature_names=words)
+        pd.testing.assert_frame_equal(table, expected)
+    assert set(explain_clusters(model, csr_array(counts), top=1)["feature"]) == {"x0", "x1", "x2"}
 
 
 def test_words_are_told_by_their_shares_and_missing_numbers_are_left_out():
@@ -142,7 +158,7 @@ def test_only_the_most_frequent_words_are_compared(pipeline):
 
 
 def test_constant_features_have_no_effect_and_one_cluster_no_others():
-    X, _ = blobs(n_features=3)
+    X, _ = blobs()  # far apart in the other features too, so that every fit ends without a warning
     X[:, 1] = 0.1
     table = explain_clusters(quick().fit(X), X)
     assert (table.loc[table["feature"] == "x1", "effect"] == 0).all()
@@ -266,3 +282,5 @@ def test_wrong_parameters_are_named(pipeline):
         cluster_exemplars(pipeline, FRAME, most="best")
     with pytest.raises(ValueError, match="sample_weight"):
         explain_clusters(pipeline, FRAME, sample_weight=[1.0])
+    with pytest.raises(ValueError, match="feature_names has 2 names, but X has 4 features"):
+        explain_clusters(pipeline, FRAME, feature_names=["visits", "spend"])

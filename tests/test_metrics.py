@@ -1,6 +1,8 @@
 """Measures of clusterings, by hand and by their invariances, and scorers made of them."""
 
 import pickle
+import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from quick import blobs, quick
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.datasets import make_blobs
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold, cross_validate
@@ -160,6 +163,16 @@ def test_stability_between_seeds_fits_all_rows_with_other_seeds_everywhere():
     assert stability(KMeans(3, n_init=3), separated, between="seeds", random_state=0) == 1.0
 
 
+def test_stability_is_a_scorer_that_knows_the_number_of_groups():
+    X, _ = make_blobs(120, 5, centers=3, cluster_std=0.3, random_state=0)
+    scorer = pickle.loads(pickle.dumps(partial(stability, random_state=0)))
+    kmeans = KMeans(n_init=3, random_state=0)
+    folds = KFold(2, shuffle=True, random_state=0)
+    for y in (None, np.zeros(120)):
+        search = GridSearchCV(kmeans, {"n_clusters": [3, 7]}, scoring=scorer, cv=folds).fit(X, y)
+        assert search.best_params_ == {"n_clusters": 3} and search.best_score_ == 1.0
+
+
 def test_stability_refuses_what_it_cannot_compare():
     X = np.arange(10.0)[:, None]
     with pytest.raises(ValueError, match="between must be 'halves' or 'seeds'. Got 'folds'"):
@@ -247,6 +260,18 @@ def test_scorers_see_through_a_pipeline():
     alone = make_pipeline(pipeline[-1])
     scorer = ClusteringScorer("silhouette", space="preprocessed")
     assert scorer(alone, X) == ClusteringScorer("silhouette")(alone, X)
+
+
+def test_only_scores_in_the_embedding_are_flattered_by_training_on_noise():
+    noise = np.random.default_rng(0).random((200, 10))
+    params = {"init": "k-means++", "learning_rate": 0.05, "update_interval": 30, "tol": 0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # tol=0: all rounds are wanted
+        before, after = (quick(max_iter=n, **params).fit(noise) for n in (0, 20))
+    for metric in METRICS:
+        scorers = (ClusteringScorer(metric, space=space) for space in ("input", "embedding"))
+        gains = [scorer(after, noise) - scorer(before, noise) for scorer in scorers]
+        assert gains[1] > 0.1 and gains[0] < gains[1] / 2, metric
 
 
 def test_scorers_predict_and_never_fit(monkeypatch):

@@ -21,7 +21,7 @@ from ..inspection import decoded_centers, fitted_clusterer
 from ._drawing import as_images, check_image_shape, cluster_colors, own_axes, require_matplotlib
 
 # Side of the marks of up to ten clusters, in points; more clusters get smaller ones.
-_MARK_SIZE = 28
+_MARK_SIZE = 24
 
 
 class EmbeddingDisplay:

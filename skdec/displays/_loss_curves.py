@@ -149,7 +149,7 @@ class LossCurveDisplay:
         return [
             ("Layer by layer", "epoch", "reconstruction loss", self.layerwise),
             ("Autoencoder", "epoch", "reconstruction loss", [self.pretraining]),
-            ("Neighbours", "epoch", "contrast + reconstruction loss", [self.neighbors]),
+            ("Neighbours", "epoch", "contrastive loss", [self.neighbors]),
             ("Self-training", "round", "KL(P || Q)", [self.kl]),
             ("Label changes", "round", "share of labels changed", [self.label_change]),
         ]

@@ -10,8 +10,8 @@ from sklearn.utils import check_array, check_scalar
 
 from ..inspection import (
     decoded_centers,
-    feature_names,
     fitted_clusterer,
+    names_of_features,
     ranked_members,
     runner_up,
 )
@@ -154,7 +154,7 @@ class PrototypeDisplay:
         if image_shape is not None:
             check_image_shape(image_shape, prototypes.shape[1])
         rows = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", input_name="X")
-        names, unit = feature_names(estimator, X, rows.shape[1]), None
+        names, unit = names_of_features(estimator, X, rows.shape[1]), None
         Q = np.asarray(estimator.predict_proba(X))
         if image_shape is None and standardize:
             mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
