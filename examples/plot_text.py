@@ -52,6 +52,6 @@ for cluster, top in table.groupby("cluster")["feature"]:
     print(f"cluster {cluster}: {', '.join(top)}")
 
 # %%
-# Nearly every subpackage has a cluster of its own. (The network's numbers round differently on other
-# processors; the picture is that of the machine that drew it.)
+# Each subpackage has a cluster of its own, but for a few functions. Other processors round
+# differently: there some functions may be elsewhere.
 ClusterConfusionDisplay.from_predictions(np.array(names)[y], dec.labels_)
