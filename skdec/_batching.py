@@ -17,6 +17,9 @@ from ._threads import Workers
 if TYPE_CHECKING:
     from ._scaled_rows import ScaledRows
 
+# Values that are held at once in a pass over all rows.
+_BLOCK_VALUES = 2**22
+
 
 def steps_per_epoch(n_rows: int, batch_size: int) -> int:
     """Mini-batch steps that pass over all rows once."""
@@ -69,9 +72,31 @@ def in_tiles(
     return results[0]
 
 
+def in_blocks(
+    function: Callable[[slice], np.ndarray], n_rows: int, n_columns: int, tile_rows: int
+) -> np.ndarray:
+    """Results of `function` for blocks of rows of at most about 16 MB of float32 each.
+
+    A block is whole tiles. When an accelerator has no memory for one, it and all that follow
+    have half as many; only for a single tile the error is passed on.
+    """
+    n_tiles = max(1, min(_BLOCK_VALUES // (n_columns * tile_rows), math.ceil(n_rows / tile_rows)))
+    results, start = [], 0
+    while start < n_rows:
+        stop = min(start + n_tiles * tile_rows, n_rows)
+        try:
+            results.append(function(slice(start, stop)))
+            start = stop
+        except torch.cuda.OutOfMemoryError:  # of every accelerator, under its older name
+            if n_tiles == 1:
+                raise
+            n_tiles //= 2
+    return np.concatenate(results)
+
+
 def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     """Slices over all rows that hold about 32 MB of float64 each."""
-    n = max(1, 2**22 // n_columns)
+    n = max(1, _BLOCK_VALUES // n_columns)
     return (slice(start, min(start + n, n_rows)) for start in range(0, n_rows, n))
 
 
