@@ -29,8 +29,7 @@ html_theme = "pydata_sphinx_theme"
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,
-    # Pages of the gallery have no sections, but wide code.
-    "secondary_sidebar_items": {"**": ["page-toc"], "gallery/**": []},
+    "secondary_sidebar_items": ["page-toc"],
 }
 html_title = f"skdec {release}"
 # At the left, pages below this one: these have none.

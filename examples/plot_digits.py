@@ -31,6 +31,7 @@ PrototypeDisplay.from_estimator(dec, X, image_shape=(8, 8))
 # %%
 # The ten-dimensional embedding, flattened by t-SNE, in the colours of the clusters, and each
 # cluster marked by its prototype. ``projection`` takes UMAP or another transformer as well.
+
 # sphinx_gallery_thumbnail_number = 2
 EmbeddingDisplay.from_estimator(dec, X, image_shape=(8, 8))
 

@@ -313,9 +313,9 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
 
 
 def _say_sometimes(epoch: Task, name: str, n_epochs: int, curve: list[float]) -> None:
-    """About ten lines for a stage, the last epoch's among them."""
+    """Ten lines for a stage or a few less, and that of the last epoch."""
     is_last = len(curve) == n_epochs or epoch.stopped
-    if is_last or len(curve) % max(1, n_epochs // 10) == 0:
+    if is_last or len(curve) % -(-n_epochs // 10) == 0:
         words = ", stopped by a callback" if epoch.stopped else ""
         epoch.say(f"{name}: epoch {len(curve)}/{n_epochs}, loss {curve[-1]:.6f}{words}")
 
