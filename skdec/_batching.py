@@ -69,6 +69,28 @@ def in_tiles(
     return results[0]
 
 
+def in_blocks(
+    function: Callable[[slice], np.ndarray], n_rows: int, n_columns: int, tile_rows: int
+) -> np.ndarray:
+    """Results of `function` for blocks of rows of at most about 16 MB of float32 each.
+
+    A block is whole tiles. When an accelerator has no memory for one, it and all that follow
+    have half as many; only for a single tile the error is passed on.
+    """
+    n_tiles = max(1, 2**22 // (n_columns * tile_rows))
+    results, start = [], 0
+    while start < n_rows:
+        stop = min(start + n_tiles * tile_rows, n_rows)
+        try:
+            results.append(function(slice(start, stop)))
+            start = stop
+        except torch.cuda.OutOfMemoryError:  # of every accelerator, under its older name
+            if n_tiles == 1:
+                raise
+            n_tiles //= 2
+    return np.concatenate(results)
+
+
 def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     """Slices over all rows that hold about 32 MB of float64 each."""
     n = max(1, 2**22 // n_columns)

@@ -359,6 +359,11 @@ class DECClustering(
     training amplifies that. No global random state is read or written. Accelerators are
     supported by the same code, but this version has been measured on CPUs only.
 
+    *Inference.* `predict`, `predict_proba` and `transform` go over the rows in blocks by themselves.
+    Beside `X` they take about 12 embedding_dim + 8 n_clusters bytes a row, the result among them,
+    and some 50 MB, on the device less than that. When an accelerator has no memory for a block,
+    they go on with smaller ones. A single row costs as much as 24 on the CPU.
+
     *Tensors.* CPU tensors of torch are taken like arrays; results are numpy. With
     ``sklearn.config_context(array_api_dispatch=True)`` and scikit-learn 1.9 or newer, results and
     fitted arrays are in the library of `X` and on its device, and `X` must stay in those of

@@ -13,23 +13,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._batching import as_float64, in_tiles, row_blocks
+from ._batching import as_float64, in_blocks, in_tiles, row_blocks
 from ._networks import Architecture, forward, weights_of
 from ._objectives import log_soft_assignment
 from ._rows import Scaling
 from ._scaled_rows import ScaledRows
 from ._threads import Workers
 
-# A matrix product of one row and one of many rows round differently, so every product here
-# has this many rows. Small on the CPU, where a single row costs as much as a whole tile.
-_TILE_ROWS = 32
+# A matrix product of one row and one of many rows may round differently, so every product here
+# has this many rows. On the CPU a single row costs as much as a whole tile: with more rows it
+# would be late, with fewer the weights would be read too often.
+_TILE_ROWS = 24
 _ACCELERATOR_TILE_ROWS = 1024
+
+# Rows whose soft assignment is computed at once, and rows that one thread scales at once.
+_ASSIGNED_ROWS = 64
+_SCALED_ROWS = 256
 
 
 def apply_to_rows(module: nn.Module, x: Tensor | ScaledRows, workers: Workers) -> Tensor:
     """`module` applied to all rows of `x`, on the device where both are."""
-    tile_rows = _TILE_ROWS if x.device.type == "cpu" else _ACCELERATOR_TILE_ROWS
-    return in_tiles(lambda rows: forward(module, rows), x, workers, tile_rows)
+    return in_tiles(lambda rows: forward(module, rows), x, workers, _tile_rows(x.device))
+
+
+def _tile_rows(device: torch.device) -> int:
+    return _TILE_ROWS if device.type == "cpu" else _ACCELERATOR_TILE_ROWS
 
 
 class Embedding(NamedTuple):
@@ -45,16 +53,16 @@ class Embedding(NamedTuple):
     def copied(self, architecture: Architecture) -> Embedding:
         """The same with a copy of the network as it is now, ready to be applied."""
         weights = weights_of(self.autoencoder)
-        device = next(self.autoencoder.parameters(), torch.empty(0)).device
-        return self._replace(autoencoder=architecture.load(weights, device))
+        return self._replace(autoencoder=architecture.load(weights, self._device))
 
     def embed(self, X: np.ndarray, workers: Workers) -> np.ndarray:
         """Rows of the input to float32 rows of shape (n_samples, embedding_dim)."""
-        blocks = [
-            self.embed_scaled(self._tensor(self.scaling.apply(X[rows])), workers).cpu().numpy()
-            for rows in row_blocks(*X.shape)
-        ]
-        return np.concatenate(blocks)
+
+        def embed_block(rows: slice) -> np.ndarray:
+            scaled = workers.map(self.scaling.apply, _parts(X[rows]))
+            return self.embed_scaled(self._tensor(np.concatenate(scaled)), workers).cpu().numpy()
+
+        return in_blocks(embed_block, *X.shape, _tile_rows(self._device))
 
     def embed_scaled(self, x: Tensor | ScaledRows, workers: Workers) -> Tensor:
         """The same for rows that are on the network's scale already, and on its device."""
@@ -62,12 +70,16 @@ class Embedding(NamedTuple):
 
     def decode(self, Z: np.ndarray, workers: Workers) -> np.ndarray:
         """Rows of the embedding to float64 rows of shape (n_samples, n_features)."""
-        decoded = apply_to_rows(
-            self.autoencoder.decoder, self._tensor(Z.astype(np.float32)), workers
-        )
-        if self.decodes_logits:
-            decoded = torch.sigmoid(decoded)
-        return self.scaling.invert(decoded.cpu().numpy())
+
+        def decode_block(rows: slice) -> np.ndarray:
+            z = self._tensor(Z[rows].astype(np.float32))
+            decoded = apply_to_rows(self.autoencoder.decoder, z, workers)
+            if self.decodes_logits:
+                decoded = torch.sigmoid(decoded)
+            return self.scaling.invert(decoded.cpu().numpy())
+
+        n_features = len(self.scaling.offset)
+        return in_blocks(decode_block, len(Z), n_features, _tile_rows(self._device))
 
     def reconstruction_error(
         self, X: np.ndarray, Z: np.ndarray, weight: np.ndarray, workers: Workers
@@ -79,9 +91,16 @@ class Embedding(NamedTuple):
         ]
         return _sum(np.concatenate(errors), weight) / math.fsum(weight)
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.autoencoder.parameters(), torch.empty(0)).device
+
     def _tensor(self, rows: np.ndarray) -> Tensor:
-        weight = next(self.autoencoder.parameters(), torch.empty(0))
-        return torch.from_numpy(rows).to(weight.device)
+        return torch.from_numpy(rows).to(self._device)
+
+
+def _parts(X) -> list:
+    return [X[start : start + _SCALED_ROWS] for start in range(0, X.shape[0], _SCALED_ROWS)]
 
 
 def soft_assignment(
@@ -91,7 +110,7 @@ def soft_assignment(
     means = torch.from_numpy(centers.astype(np.float64))
     rows = torch.from_numpy(Z.astype(np.float64))
     return in_tiles(
-        lambda z: log_soft_assignment(z, means, alpha).exp(), rows, workers, _TILE_ROWS
+        lambda z: log_soft_assignment(z, means, alpha).exp(), rows, workers, _ASSIGNED_ROWS
     ).numpy()
 
 

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from skdec._batching import as_float64, in_tiles, minibatches, row_blocks, steps_per_epoch
+from skdec import _networks
+from skdec._batching import (
+    as_float64,
+    in_blocks,
+    in_tiles,
+    minibatches,
+    row_blocks,
+    steps_per_epoch,
+)
+from skdec._inference import _TILE_ROWS
 from skdec._networks import AlignedLinear
 from skdec._threads import Workers
 
@@ -91,8 +100,63 @@ def test_a_row_gives_the_same_bits_alone_and_in_company(workers):
     assert torch.equal(in_tiles(layers, X.flip(0), workers, 16).flip(0), together)
 
 
+@pytest.mark.parametrize("onednn", [False, _networks._ONEDNN])
+@pytest.mark.parametrize("widths", [(784, 500), (500, 2000), (2000, 10), (30, 7), (13, 37)])
+def test_products_of_either_library_give_a_row_its_bits_at_any_place(monkeypatch, onednn, widths):
+    monkeypatch.setattr(_networks, "_ONEDNN", onednn)
+    layer = AlignedLinear(*widths)
+    tile = torch.randn(_TILE_ROWS, widths[0], generator=stream(0))
+    with torch.no_grad():
+        expected = layer(tile)
+        torch.testing.assert_close(expected, nn.functional.linear(tile, layer.weight, layer.bias))
+        for shift in range(1, len(tile)):
+            assert torch.equal(layer(tile.roll(shift, 0)).roll(-shift, 0), expected)
+        alone = torch.cat([tile[:1], torch.zeros_like(tile[1:])])
+        assert torch.equal(layer(alone)[0], expected[0])
+
+
 def test_tiles_record_no_gradient(workers):
     assert not in_tiles(nn.Linear(3, 2), torch.ones(5, 3), workers, tile_rows=4).requires_grad
+
+
+@given(st.integers(1, 500), st.sampled_from([2**14, 2**16, 2**18]))
+def test_blocks_cover_all_rows_in_order_and_are_whole_tiles(n_rows, n_columns):
+    sizes = []
+
+    def numbers(rows):
+        sizes.append(rows.stop - rows.start)
+        return np.arange(rows.start, rows.stop)
+
+    np.testing.assert_array_equal(in_blocks(numbers, n_rows, n_columns, 24), np.arange(n_rows))
+    assert all(size % 24 == 0 for size in sizes[:-1])
+    assert all(size <= 24 or size * n_columns <= 2**22 for size in sizes)
+
+
+def out_of_memory_above(most_rows, seen):
+    """A function of a slice that fails as torch does on a full accelerator."""
+
+    def double(rows):
+        seen.append(rows.stop - rows.start)
+        if rows.stop - rows.start > most_rows:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 2.0 * np.arange(rows.start, rows.stop)
+
+    return double
+
+
+def test_blocks_shrink_to_what_the_accelerator_has_memory_for():
+    seen = []
+    result = in_blocks(out_of_memory_above(100, seen), 1000, 2**12, tile_rows=16)
+    np.testing.assert_array_equal(result, 2.0 * np.arange(1000))
+    assert seen[:5] == [1000, 512, 256, 128, 64]  # half as many tiles each time
+    assert set(seen[5:-1]) == {64}
+
+
+def test_an_accelerator_without_memory_for_a_single_tile_is_an_error():
+    seen = []
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        in_blocks(out_of_memory_above(10, seen), 100, 2**16, tile_rows=16)
+    assert seen == [64, 32, 16]
 
 
 @given(st.integers(0, 30), st.sampled_from([2**20, 2**21, 2**22, 2**23]))
