@@ -29,6 +29,7 @@ from ._array_api import DISPATCHES, check_same_library, pack, take, to_numpy, un
 from ._backend import available, resolve_device
 from ._callbacks import CallbackSupportMixin, Task, fit_task
 from ._checkpoint import NO_CHECKPOINT, Checkpoint, NoCheckpoint, identity
+from ._dask import answer_lazily, is_dask, refuse_dask
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
     SCORE_MARGIN,
@@ -359,10 +360,10 @@ class DECClustering(
     training amplifies that. No global random state is read or written. Accelerators are
     supported by the same code, but this version has been measured on CPUs only.
 
-    *Inference.* `predict`, `predict_proba` and `transform` go over the rows in blocks by themselves.
-    Beside `X` they take about 12 embedding_dim + 8 n_clusters bytes a row, the result among them,
-    and some 50 MB, on the device less than that. When an accelerator has no memory for a block,
-    they go on with smaller ones. A single row costs as much as 24 on the CPU.
+    *Inference.* `predict`, `predict_proba` and `transform` go over the rows in blocks by
+    themselves. Beside `X` they take about 12 embedding_dim + 8 n_clusters bytes a row, the result
+    among them, and some 50 MB; on the device less than that. When an accelerator has no memory for
+    a block, they go on with smaller ones. A single row costs as much as 24 on the CPU.
 
     *Tensors.* CPU tensors of torch are taken like arrays; results are numpy. With
     ``sklearn.config_context(array_api_dispatch=True)`` and scikit-learn 1.9 or newer, results and
@@ -584,10 +585,12 @@ class DECClustering(
             rows of positive weight than clusters, if pretraining diverges, or if `checkpoint` is
             not one of this fit.
         TypeError
-            If `X` is sparse without `accept_sparse`, or `autoencoder` does not give a network.
+            If `X` is of dask, or sparse without `accept_sparse`, or `autoencoder` does not give
+            a network.
         NotImplementedError
             If `autoencoder` draws random numbers in a way that cannot be made reproducible.
         """
+        refuse_dask(X, "X", "fit")
         task = fit_task(self, X, y, sample_weight, _MOST_STAGES)
         with unchanged_on_failure(self), task:
             X, back = take(X)
@@ -662,7 +665,7 @@ class DECClustering(
         Z : ndarray of shape (n_samples, embedding_dim)
             The same as ``fit(X).transform(X)``, float32 if `X` is, else float64.
         """
-        return self.fit(X, y, sample_weight=sample_weight)._transform(X)
+        return self.fit(X, y, sample_weight=sample_weight)._answer("transform", X)
 
     # --- Using a fitted model ---
 
@@ -672,7 +675,7 @@ class DECClustering(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, seen in `fit` or new.
+            Rows, seen in `fit` or new. Of a dask collection the result is a dask array, lazy.
 
         Returns
         -------
@@ -686,8 +689,7 @@ class DECClustering(
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
-        X, back = self._take(X, "predict")
-        return back(self._labels(X))
+        return self._answer("predict", X)
 
     def predict_proba(self, X):
         """Soft assignment Q of each row, Eq. 1 of the paper.
@@ -698,7 +700,7 @@ class DECClustering(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, seen in `fit` or new.
+            Rows, seen in `fit` or new. Of a dask collection the result is a dask array, lazy.
 
         Returns
         -------
@@ -712,8 +714,7 @@ class DECClustering(
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
-        X, back = self._take(X, "predict_proba")
-        return back(self._soft_assignment(X))
+        return self._answer("predict_proba", X)
 
     def transform(self, X):
         """Embedding Z of each row (not, as in KMeans, its distances to the centres).
@@ -721,7 +722,7 @@ class DECClustering(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, seen in `fit` or new.
+            Rows, seen in `fit` or new. Of a dask collection the result is a dask array, lazy.
 
         Returns
         -------
@@ -735,12 +736,7 @@ class DECClustering(
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
-        return self._transform(X)
-
-    def _transform(self, X):
-        X, back = self._take(X, "transform")
-        with Workers() as workers:
-            return back(_like(X, self._embedding().embed(X, workers)))
+        return self._answer("transform", X)
 
     def inverse_transform(self, Z):
         """Rows of the input that the decoder gives for rows of the embedding.
@@ -763,6 +759,7 @@ class DECClustering(
             If `Z` has another number of columns than the embedding.
         """
         check_is_fitted(self)
+        refuse_dask(Z, "Z", "inverse_transform")
         check_same_library(Z, self, "inverse_transform")
         Z, back = take(Z)
         Z = check_array(Z, dtype="numeric", input_name="Z")
@@ -804,6 +801,7 @@ class DECClustering(
         ValueError
             If `X` is not finite or has another number of features than in `fit`.
         """
+        refuse_dask(X, "X", "score")
         X, _ = self._take(X, "score")
         return relative_modularity(X, self._labels(X), sample_weight=sample_weight)
 
@@ -902,6 +900,18 @@ class DECClustering(
 
     # --- The predict path, in numpy ---
 
+    def _answer(self, method, X):
+        """What `method` gives for the rows of `X`; for those of dask, when it is computed."""
+        if is_dask(X):
+            return answer_lazily(self, method, X)
+        X, back = self._take(X, method)
+        compute = {
+            "predict": self._labels,
+            "predict_proba": self._soft_assignment,
+            "transform": self._embedded,
+        }[method]
+        return back(compute(X))
+
     def _take(self, X, method):
         """Valid rows for `method`, and what makes its result like `X`."""
         check_is_fitted(self)
@@ -918,6 +928,10 @@ class DECClustering(
             )
         accept_sparse = "csr" if self.accept_sparse else False
         return validate_data(self, X, reset=reset, accept_sparse=accept_sparse, dtype="numeric")
+
+    def _embedded(self, X):
+        with Workers() as workers:
+            return _like(X, self._embedding().embed(X, workers))
 
     def _soft_assignment(self, X):
         with Workers() as workers:

@@ -53,7 +53,7 @@ def test_every_dependency_is_pinned_for_continuous_integration():
 
 
 def test_import_brings_in_nothing_optional():
-    optional = {"matplotlib", "onnx", "onnxscript", "polars"}
+    optional = {"dask", "distributed", "matplotlib", "onnx", "onnxscript", "polars"}
     code = f"import sys, skdec; print(sorted({optional} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
