@@ -77,7 +77,7 @@ def in_blocks(
     A block is whole tiles. When an accelerator has no memory for one, it and all that follow
     have half as many; only for a single tile the error is passed on.
     """
-    n_tiles = max(1, 2**22 // (n_columns * tile_rows))
+    n_tiles = max(1, min(2**22 // (n_columns * tile_rows), math.ceil(n_rows / tile_rows)))
     results, start = [], 0
     while start < n_rows:
         stop = min(start + n_tiles * tile_rows, n_rows)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from quick import blobs, quick
 from torch import nn
 
-from skdec import _networks
+from skdec import _inference, _networks
 from skdec._batching import (
     as_float64,
     in_blocks,
@@ -148,8 +149,8 @@ def test_blocks_shrink_to_what_the_accelerator_has_memory_for():
     seen = []
     result = in_blocks(out_of_memory_above(100, seen), 1000, 2**12, tile_rows=16)
     np.testing.assert_array_equal(result, 2.0 * np.arange(1000))
-    assert seen[:5] == [1000, 512, 256, 128, 64]  # half as many tiles each time
-    assert set(seen[5:-1]) == {64}
+    assert seen[:5] == [1000, 31 * 16, 15 * 16, 7 * 16, 3 * 16]  # half as many tiles each time
+    assert set(seen[5:-1]) == {3 * 16}
 
 
 def test_an_accelerator_without_memory_for_a_single_tile_is_an_error():
@@ -157,6 +158,25 @@ def test_an_accelerator_without_memory_for_a_single_tile_is_an_error():
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
         in_blocks(out_of_memory_above(10, seen), 100, 2**16, tile_rows=16)
     assert seen == [64, 32, 16]
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "transform", "inverse_transform"])
+def test_a_model_goes_on_with_smaller_blocks_and_gives_the_same_bits(monkeypatch, method):
+    X, _ = blobs()
+    model = quick().fit(X)
+    rows = model.transform(X) if method == "inverse_transform" else X
+    expected = getattr(model, method)(rows)
+    sizes, apply_to_rows = [], _inference.apply_to_rows
+
+    def with_little_memory(module, x, workers):
+        sizes.append(len(x))
+        if len(x) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return apply_to_rows(module, x, workers)
+
+    monkeypatch.setattr(_inference, "apply_to_rows", with_little_memory)
+    np.testing.assert_array_equal(getattr(model, method)(rows), expected)
+    assert sizes == [90, 48, 24, 24, 24, 18]
 
 
 @given(st.integers(0, 30), st.sampled_from([2**20, 2**21, 2**22, 2**23]))
