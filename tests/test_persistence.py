@@ -501,7 +501,7 @@ def craft(path, header, arrays):
         header = {**header, "sha256": _persistence._digest(header, arrays)}
     except (TypeError, ValueError, RecursionError):
         pass  # a header that has no checksum
-    write(path, json.dumps(header), arrays)
+    write(path, json.dumps(header, sort_keys=True), arrays)
 
 
 def write(path, text, arrays):
@@ -549,6 +549,15 @@ def test_no_flipped_bit_is_taken(saved, crafted, data):
     damaged[place] ^= 1 << data.draw(st.integers(0, 7))
     crafted.write_bytes(damaged)
     assert load_or_refuse(crafted) is None
+
+
+def test_other_digits_for_the_same_number_are_refused(saved, crafted):
+    header, arrays = parts(saved)
+    text = json.dumps(header, sort_keys=True)
+    assert '"learning_rate": 0.01,' in text
+    write(crafted, text.replace('"learning_rate": 0.01,', '"learning_rate": 1e-2,'), arrays)
+    with pytest.raises(ValueError, match="damaged or changed"):
+        DECClustering.load(crafted)
 
 
 @given(st.binary(max_size=300))
