@@ -139,6 +139,11 @@ class Checkpoint(NoCheckpoint):
 
 def identity(parameters: dict[str, object], rows: Rows) -> dict[str, str]:
     """What has to be the same for a fit to be the same fit: a word for each thing's value."""
+    return words(parameters) | {"set of rows or weights": rows.digest()}
+
+
+def words(parameters: dict[str, object]) -> dict[str, str]:
+    """A word for the value of each of the `parameters` and for the version of each library."""
     from . import __version__
 
     versions = {"torch": torch, "numpy": np, "scipy": scipy, "scikit-learn": sklearn}
@@ -146,7 +151,6 @@ def identity(parameters: dict[str, object], rows: Rows) -> dict[str, str]:
         **{k: _word(k, v) for k, v in parameters.items() if k not in _WITHOUT_EFFECT},
         "version of skdec": __version__,
         **{f"version of {name}": module.__version__ for name, module in versions.items()},
-        "set of rows or weights": rows.digest(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, metadata
@@ -28,8 +29,9 @@ from . import _persistence
 from ._array_api import DISPATCHES, check_same_library, pack, take, to_numpy, unpack
 from ._backend import available, resolve_device
 from ._callbacks import CallbackSupportMixin, Task, fit_task
-from ._checkpoint import NO_CHECKPOINT, Checkpoint, NoCheckpoint, identity
+from ._checkpoint import NO_CHECKPOINT, Checkpoint, NoCheckpoint, identity, words
 from ._dask import answer_lazily, is_dask, refuse_dask
+from ._distributed import ALONE, Alone, ranks
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
     SCORE_MARGIN,
@@ -37,6 +39,7 @@ from ._initialization import (
     best_partition,
     initial_centers,
     input_judge,
+    judged_rows,
     weighted_means,
 )
 from ._networks import Architecture, auto_embedding_dim, auto_hidden_dims, weights_of
@@ -63,6 +66,7 @@ from ._self_training import (
 from ._threads import Workers
 from ._validation import (
     PARAMETER_CONSTRAINTS,
+    check_can_be_distributed,
     check_data_limits,
     check_hidden_dims,
     check_init_centers,
@@ -276,6 +280,9 @@ class DECClustering(
     random_state : int, RandomState instance or None, default=None
         Seed of weights, mini-batches and initial centres. With an int, two fits to the same
         rows give the same bits, in whatever order the rows come.
+    distributed : bool, default=False
+        With True, several processes fit one model together: each calls `fit` with its own rows
+        under ``torchrun``, after :func:`torch.distributed.init_process_group`. See the Notes.
 
     Attributes
     ----------
@@ -365,6 +372,22 @@ class DECClustering(
     among them, and some 50 MB; on the device less than that. When an accelerator has no memory for
     a block, they go on with smaller ones. A single row costs as much as 24 on the CPU.
 
+    *Several processes.* With ``distributed=True``, `fit` takes the rows of each rank of torch's
+    default process group and ends on all ranks with one model, to the bit; `labels_` are those of
+    the rank's own rows. Deal the rows out at random, about equally many to each rank; every rank
+    needs some of positive weight. Scaling, the frequencies of Eq. 3, losses, scores and all
+    decisions are those of all rows. What is not as in one process: the ranks share out each
+    mini-batch of `batch_size` rows (give it 64 rows a rank or more), step on their parts, and go on
+    from the mean of their weights after every 8 steps [4]_; repeated rows are merged and neighbours
+    found within a rank (its share of `n_neighbors`, rounded up); k-means and spectral clustering
+    run on rank 0, to which the others send their embeddings and a share of 10,000 rows. The same
+    bits come out again for the same number of ranks with the same rows. Parameters must be the same
+    on all ranks, but for `device` and `verbose`. `memory`, `checkpoint` and a callable `init` or
+    `target_distribution` are refused. Models that callbacks see in between have the `inertia_` and
+    `reconstruction_error_` of their rank's rows. If a rank fails, the others get a RuntimeError;
+    one that does not call `fit` within 5 minutes of the others, or later lets them wait for 30,
+    counts as failed. The ranks talk by gloo, and by nccl between GPUs, which has not been tried.
+
     *Tensors.* CPU tensors of torch are taken like arrays; results are numpy. With
     ``sklearn.config_context(array_api_dispatch=True)`` and scikit-learn 1.9 or newer, results and
     fitted arrays are in the library of `X` and on its device, and `X` must stay in those of
@@ -405,6 +428,7 @@ class DECClustering(
        Preservation". IJCAI 2017, doi:10.24963/ijcai.2017/243.
     .. [3] Damrich, Böhm, Hamprecht, Kobak. "From t-SNE to UMAP with contrastive learning".
        ICLR 2023, arXiv:2206.01816.
+    .. [4] Stich. "Local SGD Converges Fast and Communicates Little". ICLR 2019, arXiv:1805.09767.
 
     Examples
     --------
@@ -466,6 +490,7 @@ class DECClustering(
         accept_sparse=False,
         verbose=0,
         random_state=None,
+        distributed=False,
     ):
         self.n_clusters = n_clusters
         self.hidden_dims = hidden_dims
@@ -508,6 +533,7 @@ class DECClustering(
         self.accept_sparse = accept_sparse
         self.verbose = verbose
         self.random_state = random_state
+        self.distributed = distributed
 
     @classmethod
     def from_paper(cls, paper, n_clusters=8, **params):
@@ -582,8 +608,11 @@ class DECClustering(
         ------
         ValueError
             If a parameter, `X` or `sample_weight` is not as documented, if there are fewer
-            rows of positive weight than clusters, if pretraining diverges, or if `checkpoint` is
-            not one of this fit.
+            rows of positive weight than clusters, if pretraining diverges, if `checkpoint` is
+            not one of this fit, or if ``distributed=True`` without a process group or with
+            parameters that are not the same on all ranks.
+        RuntimeError
+            With ``distributed=True``, if another rank failed or does not answer.
         TypeError
             If `X` is of dask or, without `accept_sparse`, sparse, or if `autoencoder` does not give
             a network.
@@ -592,20 +621,21 @@ class DECClustering(
         """
         refuse_dask(X, "X", "fit")
         task = fit_task(self, X, y, sample_weight, _MOST_STAGES)
-        with unchanged_on_failure(self), task:
+        with unchanged_on_failure(self), self._group() as group, task:
             X, back = take(X)
             X = self._valid_rows(X, reset=True)
             sample_weight = check_sample_weight(sample_weight, X)
-            check_data_limits(np.count_nonzero(sample_weight), self.n_clusters)
+            group.agree(self._of_all_ranks(X))
+            check_data_limits(group.sum(np.count_nonzero(sample_weight)), self.n_clusters)
             check_unit_interval(X, self.scaling, self.reconstruction_loss)
             device, n_workers = resolve_device(self.device), torch.get_num_threads()
-            rows = distinct_rows(X, sample_weight)
-            plan = self._plan(rows, device)
+            rows = distinct_rows(X, sample_weight, group)
+            plan = self._plan(rows, device, group)
 
-            scaling = fit_scaling(rows, self._scaling_kind())
+            scaling = fit_scaling(rows, self._scaling_kind(), group)
             x = scaled_rows(rows, scaling, device)
             weight = torch.from_numpy(rows.weight).float().to(device)
-            pretrained = self._pretrain(rows, scaling, x, weight, plan, n_workers, task)
+            pretrained = self._pretrain(rows, scaling, x, weight, plan, n_workers, task, group)
             autoencoder = plan.architecture.load(pretrained.weights, device)
             embedding = Embedding(autoencoder, scaling, self.reconstruction_loss == "bce")
 
@@ -618,15 +648,17 @@ class DECClustering(
                     return fitted(embedding.copied(plan.architecture), initial, trained)
 
                 with task.subtask("initialization") as stage:
-                    initial = self._initialize(embedding, rows, x, weight, plan, workers)
+                    initial = self._initialize(embedding, rows, x, weight, plan, workers, group)
                     stage.attributes = lambda: snapshot(SelfTrained(initial.centers))
                 trained = self._self_train(
-                    embedding, initial, x, weight, plan, workers, task, snapshot
+                    embedding, initial, x, weight, plan, workers, task, snapshot, group
                 )
-                vars(self).update(fitted(embedding, initial, trained))
+                vars(self).update(fitted(embedding, initial, trained, group))
+            sizes = np.bincount(to_numpy(self.labels_), sample_weight > 0, self.n_clusters)
+            n_found = np.count_nonzero(group.sum(sizes))
             task.attributes = dict  # none that the estimator has not
         plan.checkpoint.remove()
-        self._warn(len(np.unique(to_numpy(self.labels_)[sample_weight > 0])), trained)
+        self._warn(n_found, trained)
         return self
 
     def fit_predict(self, X, y=None, sample_weight=None):
@@ -943,14 +975,29 @@ class DECClustering(
 
     # --- The stages of fit ---
 
-    def _plan(self, rows, device):
+    def _group(self) -> AbstractContextManager[Alone]:
+        """Those who fit together: this process alone, unless the user asks for more."""
+        if not self.distributed:
+            return nullcontext(ALONE)
+        check_can_be_distributed(self.get_params(deep=False))
+        return ranks(resolve_device(self.device))
+
+    def _of_all_ranks(self, X):
+        """What has to be the same on all ranks, in words."""
+        parameters = self.get_params(deep=False)
+        del parameters["device"]  # each rank may have another
+        names = list(getattr(self, "feature_names_in_", []))
+        of_data = {"number of features": X.shape[1], "dtype of X": X.dtype, "feature names": names}
+        return words(parameters) | of_data
+
+    def _plan(self, rows, device, group):
         """All settings of one fit, with every "auto" resolved for so many distinct rows."""
-        n_rows, n_features = len(rows.index), rows.X.shape[1]
+        n_rows, n_features = group.sum(len(rows.index)), rows.X.shape[1]
         checkpoint = self._open_checkpoint(rows)
         random_state = check_random_state(self.random_state)
         # Three draws, whatever the parameters: a sweep over n_clusters pretrains once.
         drawn = random_state.randint(2**31 - 1, size=3).tolist()
-        pretrain_seed, init_seed, train_seed = checkpoint.seeds(drawn)
+        pretrain_seed, init_seed, train_seed = group.first(lambda: checkpoint.seeds(drawn))
         hidden_dims = check_hidden_dims(_resolve(self.hidden_dims, auto_hidden_dims(n_rows)))
         architecture = Architecture(
             n_features=n_features,
@@ -1013,9 +1060,9 @@ class DECClustering(
             return self.scaling
         return "range" if self.reconstruction_loss == "bce" else "center"
 
-    def _pretrain(self, rows, scaling, x, weight, plan, n_workers, task: Task) -> Pretrained:
+    def _pretrain(self, rows, scaling, x, weight, plan, n_workers, task: Task, group) -> Pretrained:
         # The rows may lie in a file: what is hashed is a digest, made block by block.
-        not_hashed = ["X", "weight", "n_workers", "task", "checkpoint"]
+        not_hashed = ["X", "weight", "n_workers", "task", "checkpoint", "group"]
         cached = check_memory(self.memory).cache(pretrain, ignore=not_hashed)
         data = None if self.memory is None else (rows.digest(), scaling)
         try:
@@ -1028,70 +1075,82 @@ class DECClustering(
                 data=data,
                 task=task,
                 checkpoint=plan.checkpoint,
+                group=group,
             )
         except PretrainingStopped as stopped:
             return stopped.pretrained
 
-    def _initialize(self, embedding, rows, x, weight, plan, workers):
+    def _initialize(self, embedding, rows, x, weight, plan, workers, group):
         """Initial centres, by a named `init` or as the best of several partitions."""
         Z = embedding.embed_scaled(x, workers).cpu().numpy()
         check_finite(Z, plan.pretraining.optimizer)
-        if isinstance(plan.init, str) and plan.init == "auto" and len(Z) > self.n_clusters > 1:
-            initial = self._initialize_by_candidates(embedding, rows, Z, x, weight, plan, workers)
+        is_auto = isinstance(plan.init, str) and plan.init == "auto"
+        if is_auto and group.sum(len(Z)) > self.n_clusters > 1:
+            initial = self._initialize_by_candidates(
+                embedding, Z, rows, x, weight, plan, workers, group
+            )
             if initial is not None:
                 return initial
-        named = "k-means++" if isinstance(plan.init, str) and plan.init == "auto" else plan.init
-        centers = initial_centers(
+        named = "k-means++" if is_auto else plan.init
+        centers = group.first(
+            lambda Z, weight: initial_centers(
+                Z,
+                weight,
+                named,
+                self.n_clusters,
+                self.n_init,
+                plan.init_seed,
+                rows=lambda: rows.X[rows.index],
+                embed=lambda centers: embedding.embed(centers, workers),
+            ),
             Z,
             rows.weight,
-            named,
-            self.n_clusters,
-            self.n_init,
-            plan.init_seed,
-            rows=lambda: rows.X[rows.index],
-            embed=lambda centers: embedding.embed(centers, workers),
         )
         return _Initial(centers)
 
-    def _initialize_by_candidates(self, embedding, rows, Z, x, weight, plan, workers):
+    def _initialize_by_candidates(self, embedding, Z, rows, x, weight, plan, workers, group):
         """The best candidate, taken over by network and centres; None if that fails."""
-        seed = plan.init_seed
-        judge = input_judge(
-            lambda at: x[torch.from_numpy(at)].cpu().numpy(),
-            rows.weight,
-            self.n_clusters,
-            seed,
-            workers,
+        seed, autoencoder = plan.init_seed, embedding.autoencoder
+        at = judged_rows(len(Z), self.n_clusters, seed, group)
+        judged = group.to_first(lambda at: x[torch.from_numpy(at)].cpu().numpy(), at)
+        judge = group.first(
+            lambda weight: input_judge(judged, weight, seed, workers), rows.weight[at]
         )
-        at, autoencoder = judge.rows, embedding.autoencoder
-        partition = best_partition(judge, Z[at], self.n_clusters, self.n_init, seed, workers)
+        partition = group.first(
+            lambda Z: best_partition(judge, Z, self.n_clusters, self.n_init, seed, workers), Z[at]
+        )
         if partition is None:
             return None
         before = weights_of(autoencoder)
         centers = align(
             autoencoder,
-            weighted_means(Z[at], judge.weight, partition.labels),
+            group.first(lambda Z: weighted_means(Z, judge.weight, partition.labels), Z[at]),
             _chosen(x, at),
             _chosen(weight, at),
-            partition.labels,
+            group.own(partition.labels, len(at)),
             plan.self_training,
             workers,
             plan.checkpoint,
+            group,
         )
-        labels = self._assign(at, centers, embedding, x, workers)
-        if len(np.unique(labels)) < self.n_clusters:
+        initial = _Initial(centers, at, judge, partition.scores, 0.0, weights_of(autoencoder))
+        score, n_found = self._judge(initial, centers, embedding, x, workers, group)
+        if n_found < self.n_clusters:
             _load(autoencoder, before)
             return None
-        return _Initial(
-            centers, judge, partition.scores, judge.score(labels), weights_of(autoencoder)
-        )
+        return initial._replace(score=score)
+
+    def _judge(self, initial, centers, embedding, x, workers, group):
+        """Score and number of the clusters, as `predict` would give them."""
+        labels = self._assign(initial.judged, centers, embedding, x, workers)
+        return group.first(lambda all: (initial.judge.score(all), len(np.unique(all))), labels)
 
     def _assign(self, at, centers, embedding, x, workers):
         """Labels of the rows `at`, as `predict` would give them."""
         Z = embedding.embed_scaled(_chosen(x, at), workers).cpu().numpy()
         return soft_assignment(Z, centers, self.alpha, workers).argmax(axis=1)
 
-    def _self_train(self, embedding, initial, x, weight, plan, workers, task, snapshot):
+    def _self_train(self, embedding, initial, x, weight, plan, workers, task, snapshot, group):
         """Self-training from the initial centres, if it does no harm, and the decoder after it."""
         autoencoder = embedding.autoencoder
         trained = self_train(
@@ -1104,20 +1163,20 @@ class DECClustering(
             task,
             snapshot,
             plan.checkpoint,
+            group,
         )
         if initial.judge is not None and trained.kl_curve:
-            trained = self._keep_better(initial, trained, embedding, x, workers)
+            trained = self._keep_better(initial, trained, embedding, x, workers, group)
         if trained.kl_curve and not trained.undone and not self.reconstruction_weight:
             Z = embedding.embed_scaled(x, workers)
             refit_decoder(
-                autoencoder, x, Z, weight, plan.pretraining, workers, task, plan.checkpoint
+                autoencoder, x, Z, weight, plan.pretraining, workers, task, plan.checkpoint, group
             )
         return trained
 
-    def _keep_better(self, initial, trained, embedding, x, workers):
+    def _keep_better(self, initial, trained, embedding, x, workers, group):
         """Go back to the state before self-training if its clusters were clearly better."""
-        judge = initial.judge
-        score = judge.score(self._assign(judge.rows, trained.centers, embedding, x, workers))
+        score, _ = self._judge(initial, trained.centers, embedding, x, workers, group)
         if score >= initial.score - SCORE_MARGIN:
             return trained
         _load(embedding.autoencoder, initial.weights)
@@ -1125,27 +1184,39 @@ class DECClustering(
         return replace(trained, centers=initial.centers, undone=undone)
 
     def _attributes(
-        self, X, back, sample_weight, plan, pretrained, workers, embedding, initial, trained
+        self,
+        X,
+        back,
+        sample_weight,
+        plan,
+        pretrained,
+        workers,
+        embedding,
+        initial,
+        trained,
+        group=ALONE,
     ):
         """All fitted attributes, from the predict path."""
         Z = embedding.embed(X, workers)
         Q = soft_assignment(Z, trained.centers, self.alpha, workers)
         # Clusters without any row go last, so that the labels count up from 0.
-        found = np.bincount(Q.argmax(axis=1), sample_weight > 0, self.n_clusters) > 0
+        sizes = np.bincount(Q.argmax(axis=1), sample_weight > 0, self.n_clusters)
+        found = group.sum(sizes) > 0
         order = np.argsort(~found, kind="stable")
         labels = Q[:, order].argmax(axis=1).astype(np.int32)
         centers = trained.centers[order]
+        error = embedding.reconstruction_error(X, Z, sample_weight, workers)
         return dict(
             labels_=back(labels),
             cluster_centers_=back(_like(X, centers)),
-            inertia_=inertia(Z, centers, labels, sample_weight),
+            inertia_=group.sum(inertia(Z, centers, labels, sample_weight)),
             n_iter_=len(trained.kl_curve) + len(trained.setbacks),
             converged_=trained.converged,
             init_scores_=initial.scores or {},
             autoencoder_=embedding.autoencoder,
             hidden_dims_=plan.architecture.hidden_dims,
             device_=plan.pretraining.device,
-            reconstruction_error_=embedding.reconstruction_error(X, Z, sample_weight, workers),
+            reconstruction_error_=group.mean(error, sample_weight.sum()),
             pretrain_loss_curve_=pretrained.loss_curve,
             layerwise_loss_curves_=pretrained.layerwise_loss_curves,
             neighbor_loss_curve_=pretrained.neighbor_loss_curve,
@@ -1230,11 +1301,13 @@ class DECClustering(
 class _Initial(NamedTuple):
     """Where self-training starts; with ``init="auto"`` also how it came to be.
 
-    `scores` are those of the candidates, `score` that of the centres and network as they are
-    now, `weights` the network's.
+    `judged` are the numbers of the rows, of this rank, that `judge` judges by; `scores` are those
+    of the candidates, `score` that of the centres and network as they are now, `weights` the
+    network's.
     """
 
     centers: np.ndarray
+    judged: np.ndarray | None = None
     judge: Judge | None = None
     scores: dict[str, float] | None = None
     score: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
 from ._batching import row_blocks
+from ._distributed import ALONE, Alone
 from ._neighbors import balanced_modularity, nearest_neighbors
 from ._threads import Workers, scikit_learn_alone
 from ._validation import check_init_centers
@@ -56,17 +58,15 @@ class Judge(NamedTuple):
     """Tells how well partitions keep to the neighbourhoods of the input space.
 
     The graph is that of the input, which no training changes: states with different embeddings
-    compare. `rows` are the numbers of the rows in it, `x` their leading components, and `weight`
-    their weights.
+    compare. `x` are the leading components of the rows in it, and `weight` their weights.
     """
 
-    rows: np.ndarray
     x: np.ndarray
     weight: np.ndarray
     neighbors: np.ndarray
 
     def score(self, labels: np.ndarray) -> float:
-        """The balanced modularity of the labels of `rows`."""
+        """The balanced modularity of the labels of its rows."""
         return balanced_modularity(self.neighbors, self.weight, labels)
 
 
@@ -77,25 +77,25 @@ class Partition(NamedTuple):
     scores: dict[str, float]
 
 
-def input_judge(
-    x: Callable[[np.ndarray], np.ndarray],
-    weight: np.ndarray,
-    n_clusters: int,
-    seed: int,
-    workers: Workers,
-) -> Judge:
-    """The judge of partitions of the input, of a random choice of its rows if there are many.
+def judged_rows(n_rows: int, n_clusters: int, seed: int, group: Alone = ALONE) -> np.ndarray:
+    """Numbers of the rows, of this rank's `n_rows`, that partitions are made and judged on.
 
-    `x` gives the rows of the input with the numbers it is called with.
+    All of them, or a random choice if there are many.
     """
-    rows = np.arange(len(weight))
-    n_rows = max(_MOST_ROWS, _ROWS_PER_CLUSTER * n_clusters)
-    if len(weight) > n_rows:
-        rows = np.sort(np.random.default_rng(seed).choice(len(weight), n_rows, replace=False))
-    chosen = _leading_components(x, rows, seed)
-    return Judge(
-        rows, chosen, weight[rows], nearest_neighbors(chosen, _N_JUDGED_NEIGHBORS, workers)
-    )
+    most = max(_MOST_ROWS, _ROWS_PER_CLUSTER * n_clusters)
+    if group.sum(n_rows) <= most:
+        return np.arange(n_rows)
+    n_judged = max(1, math.floor(most * group.share(n_rows)))
+    random = np.random.default_rng(group.own_seed(seed))
+    return np.sort(random.choice(n_rows, n_judged, replace=False))
+
+
+def input_judge(
+    x: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, seed: int, workers: Workers
+) -> Judge:
+    """The judge of partitions of rows of the input; `x` gives those with the given numbers."""
+    components = _leading_components(x, np.arange(len(weight)), seed)
+    return Judge(components, weight, nearest_neighbors(components, _N_JUDGED_NEIGHBORS, workers))
 
 
 def _leading_components(

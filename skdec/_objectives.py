@@ -11,6 +11,8 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -35,13 +37,16 @@ def log_soft_assignment(Z: Tensor, centers: Tensor, alpha: float) -> Tensor:
     return torch.log_softmax(-(alpha + 1.0) / 2.0 * kernel, dim=1)
 
 
-def target_distribution(Q: Tensor, sample_weight: Tensor) -> Tensor:
+def target_distribution(
+    Q: Tensor, sample_weight: Tensor, total: Callable[[Tensor], Tensor] = lambda sums: sums
+) -> Tensor:
     """Eq. 3: Q squared, divided by the soft cluster frequencies, rows normalised.
 
     The frequencies f_j = sum_i w_i q_ij run over all rows of `Q`, of shape
-    (n_samples, n_clusters), with `sample_weight` of shape (n_samples,).
+    (n_samples, n_clusters), with `sample_weight` of shape (n_samples,). Where these are only some
+    of the rows, `total` makes the sums over all of them from those given here.
     """
-    frequencies = (sample_weight[:, None] * Q).sum(dim=0)
+    frequencies = total((sample_weight[:, None] * Q).sum(dim=0))
     # A cluster without any mass takes part in no row: 0/0 is 0 here.
     sharpened = Q.square() / frequencies.clamp_min(torch.finfo(Q.dtype).tiny)
     return sharpened / sharpened.sum(dim=1, keepdim=True)

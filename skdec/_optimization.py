@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ._backend import LocalRandomness, draws_nothing, random_stream
+from ._distributed import ALONE, Alone
 from ._threads import Workers
 
 # loss(module, rows, generator) -> sum of the losses of the rows with these numbers
@@ -66,6 +67,9 @@ class ShardedOptimizer:
     The weights live in one flat float32 vector, `weights`, of which the module's parameters
     are views; replicas hold them in `dtype`, but for the module's direct parameters (cluster
     centres), which stay float32.
+
+    The ranks of a `group` step on their own rows, of which each has a `share` of all, and go on
+    from the mean of their weights after a few steps.
     """
 
     def __init__(
@@ -77,9 +81,12 @@ class ShardedOptimizer:
         workers: Workers,
         dtype: torch.dtype,
         seed: int,
+        group: Alone = ALONE,
+        share: float = 1.0,
     ):
         device = next(module.parameters()).device
         self.settings = settings
+        self._group, self._share, self._steps_apart = group, share, 0
         # Direct parameters last, so that all that is held in `dtype` is one leading segment.
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         direct = {n: p for n, p in trained.items() if "." not in n}
@@ -173,7 +180,16 @@ class ShardedOptimizer:
             lambda k: self._shard_gradient(k, loss, shards[k], len(batch)), range(len(shards))
         )
         self._map(self._update_slice, range(len(self._slices)))
+        self._steps_apart += 1
+        if self._steps_apart >= self._group.steps_apart:
+            self.meet()
         return torch.stack(losses).sum()
+
+    def meet(self) -> None:
+        """Go on from the mean of all ranks' weights and buffers."""
+        self._group.average(list(self._values().values()), self._share)
+        self._cast.copy_(self.weights[: len(self._cast)])
+        self._steps_apart = 0
 
     def _shard_gradient(self, k: int, loss: Loss, rows: Tensor, n_batch: int) -> Tensor:
         replica, generator = self._replicas[k], self._generators[k]

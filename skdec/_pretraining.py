@@ -16,6 +16,7 @@ from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
+from ._distributed import ALONE, Alone
 from ._inference import apply_to_rows
 from ._neighbors import nearest_neighbors
 from ._networks import Architecture, forward, weights_of
@@ -96,17 +97,18 @@ def pretrain(
     data: object = None,
     task: Task = SILENT,
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
+    group: Alone = ALONE,
 ) -> Pretrained:
     """Train an autoencoder on rows `X`, float32 of shape (n_rows, n_features), on the device.
 
-    `data` stands for `X` and `weight` where `memory` recognises a call it has seen. The last four
+    `data` stands for `X` and `weight` where `memory` recognises a call it has seen. The other
     arguments have no part in the result, unless `task` stops a stage or the `checkpoint` has one
-    that was stopped: this raises `PretrainingStopped`.
+    that was stopped: this raises `PretrainingStopped`. (With a `group` there is no `memory`.)
     """
     module = architecture.build(settings.seed).to(settings.device)
     _check_pairs(module, settings)
     layers = range(len(module.encoder) if settings.stages == "layer-wise" else 0)
-    contrasts = settings.stages == "neighbors" and len(X) > 2
+    contrasts = settings.stages == "neighbors" and group.min(len(X)) > 2
     stage = task.subtask("pretraining", len(layers) + 1 + 2 * contrasts)
     with Workers(n_workers) as workers, stage:
         training = _Training(
@@ -117,6 +119,7 @@ def pretrain(
             resolve_precision(settings.precision, torch.device(settings.device), module),
             stage,
             checkpoint,
+            group,
         )
         layer_curves = [_train_pair(k, module, training) for k in layers]
         curve = training.run(module, training.reconstruction(), settings.steps, "autoencoder")
@@ -126,7 +129,7 @@ def pretrain(
             # The embedding has moved away from the decoder.
             Z = apply_to_rows(module.encoder, training.X, workers)
             refit_decoder(
-                module, training.X, Z, training.weight, settings, workers, stage, checkpoint
+                module, training.X, Z, training.weight, settings, workers, stage, checkpoint, group
             )
     pretrained = Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
     if stage.cut_short:
@@ -143,6 +146,7 @@ def refit_decoder(
     workers: Workers,
     task: Task = SILENT,
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
+    group: Alone = ALONE,
 ) -> None:
     """Train the decoder alone to map the fixed embedding `Z` back to `X`, in place.
 
@@ -160,7 +164,7 @@ def refit_decoder(
     settings = replace(settings, optimizer=_DECODER_OPTIMIZER)
     if _is_trainable(module.decoder):
         dtype = resolve_precision(settings.precision, X.device, module)
-        training = _Training(X, weight, settings, workers, dtype, task, checkpoint)
+        training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group)
         training.run(module.decoder, loss, -(-settings.steps // 8), "decoder")
 
 
@@ -175,6 +179,7 @@ class _Training:
     dtype: torch.dtype
     task: Task = SILENT
     checkpoint: NoCheckpoint = NO_CHECKPOINT
+    group: Alone = ALONE
 
     def reconstruction(self) -> Loss:
         """Weighted reconstruction loss of the whole autoencoder, without corruption."""
@@ -193,10 +198,11 @@ class _Training:
         Each epoch is a task, which may stop the rest. A stage that the checkpoint has goes on from
         there.
         """
-        settings = self.settings
-        seed = derived_seed(settings.seed, _STREAMS.get(name, name))
+        settings, group = self.settings, self.group
+        seed = group.own_seed(derived_seed(settings.seed, _STREAMS.get(name, name)))
         generator = random_stream(seed, "batches", self.X.device)
-        n_rows, batch_size = len(self.X), min(settings.batch_size, len(self.X))
+        n_rows = len(self.X)
+        batch_size = min(group.own_batch(settings.batch_size), n_rows)
         optimizer = ShardedOptimizer(
             module,
             settings.optimizer,
@@ -204,8 +210,10 @@ class _Training:
             workers=self.workers,
             dtype=self.dtype,
             seed=seed,
+            group=group,
+            share=group.share(n_rows),
         )
-        epoch_steps = steps_per_epoch(n_rows, batch_size)
+        epoch_steps = steps_per_epoch(group.sum(n_rows), settings.batch_size)
         n_epochs = -(-n_steps // epoch_steps)
         with self.task.subtask(name, n_epochs) as stage:
             now = _Progress.of(self.checkpoint.resume(stage.path), optimizer)
@@ -219,11 +227,12 @@ class _Training:
                             self.checkpoint.save(stage.path, now.state(optimizer.full_state()))
                         rate = settings.optimizer.learning_rate_at(step, n_steps)
                         now.losses.append(optimizer.step(loss, batch, rate))
-                    now.end_epoch()
+                    now.end_epoch(group, n_rows)
                     check_finite(now.curve[-1:], settings.optimizer)
                 _say_sometimes(epoch, name, n_epochs, now.curve)
                 # Only now is it known: no checkpoint is made between the epoch and the answer.
-                now.stopped = epoch.stopped and len(now.curve) < n_epochs
+                now.stopped = group.any(epoch.stopped) and len(now.curve) < n_epochs
+            optimizer.meet()
             self.checkpoint.save(stage.path, now.state(optimizer.state()))
             self.task.cut_short |= now.stopped
             module.eval()
@@ -252,8 +261,8 @@ class _Progress:
         losses = [float(loss) for loss in self.losses]
         return {**of_optimizer, "curve": self.curve, "losses": losses, "stopped": self.stopped}
 
-    def end_epoch(self) -> None:
-        self.curve.append(float(torch.stack(self.losses).mean()))
+    def end_epoch(self, group: Alone, n_rows: int) -> None:
+        self.curve.append(group.mean(float(torch.stack(self.losses).mean()), n_rows))
         self.losses.clear()
 
 
@@ -293,7 +302,9 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
         return []
     Z = apply_to_rows(encoder, training.X, training.workers).cpu().numpy()
     check_finite(Z, settings.optimizer)
-    neighbors = nearest_neighbors(Z, settings.n_neighbors, training.workers)
+    # A rank has only its share of a row's neighbours: more of its own would be further away.
+    n_neighbors = math.ceil(settings.n_neighbors * training.group.share(len(Z)))
+    neighbors = nearest_neighbors(Z, n_neighbors, training.workers)
     neighbors = torch.from_numpy(neighbors).to(training.X.device)
 
     def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from scipy.sparse import csr_array, csr_matrix
 
 from ._batching import as_float64, row_blocks
+from ._distributed import ALONE, Alone
 
 # Far outside the training data float32 products would overflow; a row that many standard
 # deviations away is moved to this distance, feature by feature.
@@ -49,8 +50,10 @@ class Rows(NamedTuple):
         return digest.hexdigest()
 
 
-def distinct_rows(X: np.ndarray, sample_weight: np.ndarray) -> Rows:
-    """Every distinct row of `X` of positive weight, once, with its summed weight (mean 1).
+def distinct_rows(X: np.ndarray, sample_weight: np.ndarray, group: Alone = ALONE) -> Rows:
+    """Every distinct row of `X` of positive weight, once, with its summed weight.
+
+    Weights have mean 1 over the rows of all ranks; rows of different ranks are not merged.
 
     The order depends on the rows' values alone. Whatever follows therefore cannot tell a
     weight of two from a row given twice, nor one order of the rows from another.
@@ -58,7 +61,7 @@ def distinct_rows(X: np.ndarray, sample_weight: np.ndarray) -> Rows:
     kept = np.flatnonzero(sample_weight > 0)
     # Only proportions matter; in units of about the largest, sums neither overflow nor vanish.
     # A power of two, because dividing by it is exact.
-    sample_weight = np.ldexp(sample_weight, -np.frexp(sample_weight.max())[1])
+    sample_weight = np.ldexp(sample_weight, -np.frexp(group.max(sample_weight.max()))[1])
     hashes = _hash_rows(X)[kept]
     # Weights take part in the order so that their sum does not depend on the rows' order.
     order = kept[np.lexsort((sample_weight[kept], hashes))]
@@ -73,7 +76,8 @@ def distinct_rows(X: np.ndarray, sample_weight: np.ndarray) -> Rows:
         order, rank = order[by_rank], rank[by_rank]
         starts = np.flatnonzero(np.r_[True, (hashes[1:] != hashes[:-1]) | (rank[1:] != rank[:-1])])
     weight = np.add.reduceat(sample_weight[order], starts)
-    return Rows(X, order[starts], weight / weight.mean())
+    mean = group.sum(weight.sum()) / group.sum(len(weight))
+    return Rows(X, order[starts], weight / mean)
 
 
 def _hash_rows(X) -> np.ndarray:
@@ -122,8 +126,8 @@ class Scaling(NamedTuple):
         return as_float64(scaled) * self.scale + self.offset
 
 
-def fit_scaling(rows: Rows, scaling: str | None) -> Scaling:
-    """The scaling that the parameter `scaling` names, from weighted rows.
+def fit_scaling(rows: Rows, scaling: str | None, group: Alone = ALONE) -> Scaling:
+    """The scaling that the parameter `scaling` names, from the weighted rows of all ranks.
 
     "center": mean 0 for each feature and ||x||^2 / n_features = 1 on average; "norm": the
     latter without centring, as published; "range": all values in [0, 1]; None: as they are.
@@ -132,21 +136,23 @@ def fit_scaling(rows: Rows, scaling: str | None) -> Scaling:
     if scaling is None:
         return Scaling(nothing, 1.0)
     lowest, highest = rows.extremes()
+    lowest, highest = group.min(lowest), group.max(highest)
     if scaling == "range":
         return Scaling(nothing + lowest.min(), float(highest.max() - lowest.min()) or 1.0)
     # Squares of 1e200 overflow and those of 1e-200 vanish: in units of the largest, neither.
     unit = max(np.abs(lowest).max(), np.abs(highest).max()) or 1.0
-    share = rows.weight / rows.weight.sum()
+    share = rows.weight / group.sum(rows.weight.sum())
     offset = nothing
     if scaling == "center":
-        mean = sum(_weighted_sum(share[at], block / unit) for at, block in rows.blocks()) * unit
+        sums = sum(_weighted_sum(share[at], block / unit) for at, block in rows.blocks())
+        mean = group.sum(sums) * unit
         # Rounding must not move the mean of a constant feature away from its value.
         offset = np.clip(mean, lowest, highest)
     deviations = (
         _weighted_sum(share[at], np.square((block - offset) / unit)).mean()
         for at, block in rows.blocks()
     )
-    return Scaling(offset, float(unit * np.sqrt(sum(deviations))) or 1.0)
+    return Scaling(offset, float(unit * np.sqrt(group.sum(sum(deviations)))) or 1.0)
 
 
 def _weighted_sum(weight: np.ndarray, block: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import in_tiles, minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint
+from ._distributed import ALONE, Alone
 from ._networks import forward
 from ._objectives import (
     RECONSTRUCTION_LOSSES,
@@ -104,6 +105,7 @@ def align(
     settings: SelfTrainingSettings,
     workers: Workers,
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
+    group: Alone = ALONE,
 ) -> np.ndarray:
     """Train until the nearest centre of each row is that of its label; `autoencoder` in place.
 
@@ -114,22 +116,25 @@ def align(
     model = _Model(
         autoencoder.encoder, autoencoder.decoder, torch.from_numpy(centers).float().to(X.device)
     )
-    batch_size = min(settings.batch_size, len(X))
+    batch_size = min(group.own_batch(settings.batch_size), len(X))
+    seed = group.own_seed(settings.seed)
     optimizer = ShardedOptimizer(
         model,
         _ALIGNMENT,
         batch_size=batch_size,
         workers=workers,
         dtype=resolve_precision(settings.precision, X.device, autoencoder),
-        seed=derived_seed(settings.seed, "alignment"),
+        seed=derived_seed(seed, "alignment"),
+        group=group,
+        share=group.share(len(X)),
     )
     rounds = _Rounds(
         "alignment",
         optimizer,
-        random_stream(settings.seed, "alignment batches", X.device),
+        random_stream(seed, "alignment batches", X.device),
         n_rows=len(X),
         batch_size=batch_size,
-        n_steps=auto_update_interval(len(X), batch_size),
+        n_steps=auto_update_interval(group.sum(len(X)), settings.batch_size),
         checkpoint=checkpoint,
     )
     target = torch.from_numpy(labels).long().to(X.device)
@@ -138,7 +143,7 @@ def align(
     n_rounds = rounds.progress.get("n_rounds", 0)
     while n_rounds < _MOST_ALIGNMENT_ROUNDS:
         log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
-        if _mean((log_Q.argmax(dim=1) != target).float(), weight) <= _MISALIGNED:
+        if _mean((log_Q.argmax(dim=1) != target).float(), weight, group) <= _MISALIGNED:
             break
         rounds.run(loss, _ALIGNMENT.learning_rate, {"n_rounds": n_rounds})
         n_rounds += 1
@@ -157,6 +162,7 @@ def self_train(
     task: Task = SILENT,
     attributes: Callable[[SelfTrained], dict[str, Any]] | None = None,
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
+    group: Alone = ALONE,
 ) -> SelfTrained:
     """Minimise KL(P || Q) plus the weighted reconstruction loss; `autoencoder` in place.
 
@@ -165,23 +171,28 @@ def self_train(
     A round in which a cluster died is undone and tried again with a tenth of the learning
     rate, a few times. Each round is a task, which may stop the rest; `attributes` are those of
     the estimator in the state of a round's end.
+
+    The ranks of a `group` have some of the rows each, and decide by the sums over all of them.
     """
     # Without the reconstruction term nothing reaches the decoder.
     decoder = autoencoder.decoder if settings.reconstruction_weight > 0 else None
     model = _Model(autoencoder.encoder, decoder, torch.from_numpy(centers).float().to(X.device))
-    batch_size = min(settings.batch_size, len(X))
+    batch_size = min(group.own_batch(settings.batch_size), len(X))
+    seed = group.own_seed(settings.seed)
     optimizer = ShardedOptimizer(
         model,
         settings.optimizer,
         batch_size=batch_size,
         workers=workers,
         dtype=resolve_precision(settings.precision, X.device, autoencoder),
-        seed=settings.seed,
+        seed=seed,
+        group=group,
+        share=group.share(len(X)),
     )
     rounds = _Rounds(
         "self-training",
         optimizer,
-        random_stream(settings.seed, "batches", X.device),
+        random_stream(seed, "batches", X.device),
         n_rows=len(X),
         batch_size=batch_size,
         n_steps=settings.update_interval,
@@ -192,24 +203,24 @@ def self_train(
     with task.subtask("self-training", settings.max_iter + _MOST_SETBACKS) as stage:
         while not _ended(result, settings):
             with stage.subtask("round") as this_round:
-                P = _target(log_Q.exp(), weight, settings.target_distribution)
+                P = _target(log_Q.exp(), weight, settings.target_distribution, group)
                 learning_rate = settings.optimizer.learning_rate / 10.0 ** len(result.setbacks)
                 rounds.run(_loss(X, P, weight, settings), learning_rate, _progress(result))
                 trained_log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
-                degeneration = _degeneration(log_Q, trained_log_Q)
+                degeneration = _degeneration(log_Q, trained_log_Q, group)
                 if degeneration:
                     rounds.undo()
                     result.setbacks.append(degeneration)
                 else:
                     change = (log_Q.argmax(dim=1) != trained_log_Q.argmax(dim=1)).float()
                     log_Q = trained_log_Q
-                    result.kl_curve.append(_mean(kl_divergence(P, log_Q), weight))
-                    result.label_change_curve.append(_mean(change, weight))
+                    result.kl_curve.append(_mean(kl_divergence(P, log_Q), weight, group))
+                    result.label_change_curve.append(_mean(change, weight, group))
                     result.converged = result.label_change_curve[-1] < settings.tol
                 this_round.say(_summary(result, degeneration, settings.max_iter))
                 if attributes is not None:
                     this_round.attributes = lambda: attributes(_state(result, model))
-            result.stopped = this_round.stopped
+            result.stopped = group.any(this_round.stopped)
         rounds.finish(_progress(result))
     autoencoder.eval()
     return _state(result, model)
@@ -286,6 +297,7 @@ class _Rounds:
             if self.checkpoint.due():
                 state = start | self.optimizer.full_state() | {"step": step}
                 self.checkpoint.save(self.stage, state)
+        self.optimizer.meet()
 
     def undo(self) -> None:
         """Go back to where the last round began."""
@@ -309,10 +321,10 @@ def _assign_all(model: _Model, X: Tensor | ScaledRows, alpha: float, workers: Wo
     )
 
 
-def _target(Q: Tensor, weight: Tensor, target: str | Callable) -> Tensor:
+def _target(Q: Tensor, weight: Tensor, target: str | Callable, group: Alone) -> Tensor:
     """P of all rows, by Eq. 3 or by the user's function, whose result is checked."""
     if not callable(target):
-        return target_distribution(Q, weight)
+        return target_distribution(Q, weight, group.sum)
     P = torch.as_tensor(target(Q.clone(), weight.clone())).to(Q)
     is_distribution = (
         P.shape == Q.shape
@@ -346,15 +358,20 @@ def _loss(
     return loss
 
 
-def _degeneration(before: Tensor, after: Tensor) -> str | None:
+def _degeneration(before: Tensor, after: Tensor, group: Alone) -> str | None:
     """What a round destroyed, given log Q before and after it, or None."""
-    if not bool(torch.isfinite(after).all()):
+    if group.any(not bool(torch.isfinite(after).all())):
         return "the weights became infinite or NaN"
-    n_before, n_after = (len(log_Q.argmax(dim=1).unique()) for log_Q in (before, after))
+    n_before, n_after = (_n_occupied(log_Q, group) for log_Q in (before, after))
     if n_after < n_before:
         return f"the number of non-empty clusters fell from {n_before} to {n_after}"
     return None
 
 
-def _mean(values: Tensor, weight: Tensor) -> float:
-    return float((values @ weight) / weight.sum())
+def _n_occupied(log_Q: Tensor, group: Alone) -> int:
+    counts = log_Q.argmax(dim=1).bincount(minlength=log_Q.shape[1])
+    return int(group.sum(counts).count_nonzero())
+
+
+def _mean(values: Tensor, weight: Tensor, group: Alone) -> float:
+    return group.mean(float((values @ weight) / weight.sum()), float(weight.sum()))

@@ -65,6 +65,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "accept_sparse": ["boolean"],
     "verbose": ["verbose"],
     "random_state": ["random_state"],
+    "distributed": ["boolean"],
 }
 
 
@@ -83,6 +84,22 @@ def check_data_limits(n_samples: int, n_clusters: int) -> None:
     """Refuse fewer rows (of positive weight) than clusters, in KMeans' words."""
     if n_samples < n_clusters:
         raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
+
+
+def check_can_be_distributed(parameters: dict[str, object]) -> None:
+    """Refuse what needs all rows, or the whole fit, in one place."""
+    for name in ("memory", "checkpoint"):
+        if parameters[name] is not None:
+            raise ValueError(
+                f"distributed=True does not work with the parameter {name!r}, which keeps what a "
+                f"single process does. Got {name}={parameters[name]!r}; set it to None."
+            )
+    for name in ("init", "target_distribution"):
+        if callable(parameters[name]):
+            raise ValueError(
+                f"distributed=True does not work with a callable {name!r}: it is given all rows, "
+                f"and no rank has them. Got {name}={parameters[name]!r}."
+            )
 
 
 def check_unit_interval(X, scaling: str | None, reconstruction_loss: str) -> None:

@@ -14,7 +14,13 @@ from sklearn.metrics import adjusted_rand_score
 
 from skdec import DECClustering
 from skdec import _estimator as estimator_module
-from skdec._initialization import _consensus, best_partition, input_judge, weighted_means
+from skdec._initialization import (
+    _consensus,
+    best_partition,
+    input_judge,
+    judged_rows,
+    weighted_means,
+)
 from skdec._neighbors import balanced_modularity, modularity, nearest_neighbors
 from skdec._objectives import neighbor_contrast
 from skdec._self_training import SelfTrained
@@ -28,8 +34,8 @@ def neighbors_of(X, k, n_workers=1):
 
 def partition_of(X, Z, n_clusters, n_init=3, seed=0):
     with Workers(1) as workers:
-        judge = input_judge(X.__getitem__, np.ones(len(X)), n_clusters, seed, workers)
-        return judge, best_partition(judge, Z[judge.rows], n_clusters, n_init, seed, workers)
+        judge = input_judge(X.__getitem__, np.ones(len(X)), seed, workers)
+        return judge, best_partition(judge, Z, n_clusters, n_init, seed, workers)
 
 
 # --- The graph ---
@@ -207,11 +213,10 @@ def test_the_score_of_a_partition_does_not_depend_on_the_embedding():
 
 
 def test_many_rows_are_judged_by_a_choice_of_them():
-    X = np.random.default_rng(0).normal(size=(10_500, 2))
-    with Workers(1) as workers:
-        judge = input_judge(X.__getitem__, np.arange(10_500.0), 3, 0, workers)
-    assert len(judge.rows) == len(np.unique(judge.rows)) == 10_000
-    np.testing.assert_array_equal(judge.weight, judge.rows)
+    at = judged_rows(10_500, 3, seed=0)
+    assert len(at) == len(np.unique(at)) == 10_000
+    assert 0 <= at.min() and at.max() < 10_500
+    np.testing.assert_array_equal(judged_rows(10_000, 3, seed=0), np.arange(10_000))
 
 
 def test_no_partition_where_neither_rows_nor_embeddings_differ_enough():

@@ -356,7 +356,7 @@ def test_after_an_undone_round_training_goes_on_from_before_it_with_a_tenth_of_t
 ):
     # The first round is called void, whatever it was.
     verdicts = iter(["no good", None, None])
-    monkeypatch.setattr(_self_training, "_degeneration", lambda before, after: next(verdicts))
+    monkeypatch.setattr(_self_training, "_degeneration", lambda *_: next(verdicts))
     starts, rates = [], []
     step = ShardedOptimizer.step
 
@@ -376,7 +376,7 @@ def test_after_an_undone_round_training_goes_on_from_before_it_with_a_tenth_of_t
 
 def test_after_three_undone_rounds_training_ends(workers, monkeypatch):
     verdicts = iter(["first", None, "second", "third"])
-    monkeypatch.setattr(_self_training, "_degeneration", lambda before, after: next(verdicts))
+    monkeypatch.setattr(_self_training, "_degeneration", lambda *_: next(verdicts))
     result = Problem().train(workers, max_iter=50)
     assert result.setbacks == ["first", "second", "third"]
     assert len(result.kl_curve) == 1

@@ -1,0 +1,262 @@
+"""Several processes fit one model; two are started by torchrun, as a user would."""
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from quick import blobs, quick
+from sklearn.metrics import adjusted_rand_score
+from torch import distributed
+
+from skdec import DECClustering, _distributed, _pretraining
+from skdec._distributed import ALONE, ranks
+from skdec._rows import distinct_rows, fit_scaling
+
+CPU = torch.device("cpu")
+# Enough training to find the blobs.
+TRAINED = {"pretrain_steps": 100, "neighbor_steps": 60, "max_iter": 5}
+
+
+# --- What runs in the processes ---
+
+
+def all_rows():
+    return blobs(180)[0], np.random.default_rng(0).uniform(0.5, 1.5, 180)
+
+
+def part(X, rank, first=60):
+    """Unequal shares: `first` rows for rank 0, the others for rank 1."""
+    return X[:first] if rank == 0 else X[first:]
+
+
+def model_of(fitted):
+    """All that has to be the same on all ranks, as bytes or numbers."""
+    weights = [w.numpy().tobytes() for w in fitted.autoencoder_.state_dict().values()]
+    curves = fitted.pretrain_loss_curve_, fitted.neighbor_loss_curve_, fitted.kl_curve_
+    rest = fitted.inertia_, fitted.reconstruction_error_, fitted.init_scores_, fitted.n_iter_
+    return [weights, fitted.cluster_centers_.tobytes(), fitted._offset.tobytes(), curves, rest]
+
+
+def error_of(function):
+    started = time.monotonic()
+    try:
+        function()
+    except (ValueError, RuntimeError, KeyboardInterrupt) as error:
+        return type(error).__name__, str(error), time.monotonic() - started
+    return None
+
+
+def fit_in_turn(rank):
+    """Fits that end well: model, predictions for all rows and own labels of each, by its name."""
+    X, weight = all_rows()
+    own, own_weight = part(X, rank), part(weight, rank)
+    named = {"init": "k-means++", "batch_norm": True, "reconstruction_weight": 1.0, "tol": 0.0}
+    told = {}
+    for name, params in {"auto": {}, "named": named}.items():
+        fitted = quick(3, **{**TRAINED, **params}, distributed=True)
+        fitted.fit(own, sample_weight=own_weight)
+        told[name] = model_of(fitted), fitted.predict(X), fitted.labels_
+    small = quick(2, batch_size=2, distributed=True).fit(part(X[:9], rank, first=7))
+    told["small"] = model_of(small), small.predict(X[:9]), small.labels_
+    if rank == 0:  # nobody else takes part
+        quick(3).fit(own)
+    with ranks(CPU) as group:
+        rows = distinct_rows(own, own_weight, group)
+        told["rows"] = rows.weight, fit_scaling(rows, "center", group)
+    return told
+
+
+def fail_in_turn(rank):
+    """Fits that fail: the error of each, by its name."""
+    own = part(blobs(120)[0], rank)
+
+    def fit(n_clusters=3, rows=own, **params):
+        return error_of(lambda: quick(n_clusters, distributed=True, **params).fit(rows))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    spoilt = own.copy()
+    spoilt[0, 0] = np.nan if rank else 0.0
+    told = {
+        "parameter": fit(alpha=1.0 + rank),
+        "features": fit(rows=own[:, : 5 - rank]),
+        "clusters": fit(n_clusters=121),
+        "invalid": fit(rows=spoilt),
+    }
+    neighbors = _pretraining.nearest_neighbors
+    if rank:  # long after the ranks have met
+        _pretraining.nearest_neighbors = interrupt
+    told["interrupted"] = fit()
+    _pretraining.nearest_neighbors = neighbors
+    told["after failures"] = fit()
+    _distributed._ARRIVAL = timedelta(seconds=1)
+    if rank == 0:
+        told["absent"] = fit()
+    return told
+
+
+def main(folder):
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
+    told = fit_in_turn(rank), fail_in_turn(rank)
+    Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(told))
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def of_two_processes(folder):
+    """What `main` told on each rank."""
+    launcher = "-m torch.distributed.run --standalone --nproc-per-node=2".split()
+    here = Path(__file__)
+    paths = os.pathsep.join([str(here.parents[1]), str(here.parent)])
+    run = subprocess.run(
+        [sys.executable, *launcher, str(here), str(folder)],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
+
+
+# --- Two processes ---
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    return of_two_processes(tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.fixture
+def fits(told):
+    return [fits for fits, _ in told]
+
+
+@pytest.fixture
+def failures(told):
+    return [failures for _, failures in told]
+
+
+@pytest.mark.parametrize(("name", "n_rows"), [("auto", 60), ("named", 60), ("small", 7)])
+def test_all_ranks_end_with_one_model_of_unequal_shares(fits, name, n_rows):
+    (model, predicted, labels), other = (told[name] for told in fits)
+    assert model == other[0]
+    np.testing.assert_array_equal(predicted, other[1])
+    assert len(labels) == n_rows
+    np.testing.assert_array_equal(np.concatenate([labels, other[2]]), predicted)
+
+
+@pytest.mark.parametrize("name", ["auto", "named"])
+def test_two_processes_find_what_one_finds(fits, name):
+    X, weight = all_rows()
+    alone = quick(3, **TRAINED).fit(X, sample_weight=weight)
+    y = blobs(180)[1]
+    assert adjusted_rand_score(y, fits[0][name][1]) == adjusted_rand_score(y, alone.labels_) == 1.0
+
+
+def test_weights_and_scaling_are_those_of_all_rows(fits):
+    rows = distinct_rows(*all_rows())
+    expected = fit_scaling(rows, "center")
+    (weights, scaling), (other_weights, other_scaling) = (told["rows"] for told in fits)
+    both = np.concatenate([weights, other_weights])
+    np.testing.assert_allclose(np.sort(both), np.sort(rows.weight), rtol=1e-12)
+    assert scaling.scale == other_scaling.scale == pytest.approx(expected.scale, rel=1e-12)
+    np.testing.assert_array_equal(scaling.offset, other_scaling.offset)
+    np.testing.assert_allclose(scaling.offset, expected.offset, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("parameter", "same alpha"), ("features", "same number of features"), ("clusters", "=120 ")],
+)
+def test_what_no_rank_can_work_with_is_refused_by_all(failures, name, words):
+    for told in failures:
+        kind, message, _ = told[name]
+        assert kind == "ValueError" and words in message
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("invalid", "ValueError"), ("interrupted", "KeyboardInterrupt")]
+)
+def test_a_rank_that_fails_releases_the_other(failures, name, reason):
+    (kind, message, seconds), (own_kind, _, own_seconds) = (told[name] for told in failures)
+    assert own_kind == reason
+    assert kind == "RuntimeError" and "another rank failed" in message
+    assert seconds < own_seconds + 5.0
+
+
+def test_the_ranks_can_fit_again_after_a_failure(failures):
+    assert [told["after failures"] for told in failures] == [None, None]
+
+
+def test_a_rank_that_does_not_come_is_not_waited_for_without_end(failures):
+    kind, message, seconds = failures[0]["absent"]
+    assert kind == "RuntimeError" and "not heard of" in message
+    assert seconds < 10.0
+
+
+# --- One process ---
+
+
+@pytest.fixture
+def group_of_one():
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def test_without_a_process_group_the_error_says_what_to_do():
+    with pytest.raises(ValueError, match="torchrun.*init_process_group"):
+        quick(distributed=True).fit(blobs()[0])
+
+
+def test_a_group_of_one_rank_gives_the_bits_of_no_group(group_of_one):
+    X, _ = blobs()
+    alone, fitted = (quick(distributed=d).fit(X) for d in (False, True))
+    assert model_of(fitted) == model_of(alone)
+
+
+def test_an_unasked_fit_does_not_communicate(group_of_one, monkeypatch):
+    monkeypatch.setattr(distributed, "new_group", None)
+    quick().fit(blobs()[0])
+    with pytest.raises(TypeError):
+        quick(distributed=True).fit(blobs()[0])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"memory": "cache"},
+        {"checkpoint": "fit.checkpoint"},
+        {"init": lambda X, k, random_state: X[:k]},
+        {"target_distribution": lambda Q, weight: Q},
+    ],
+)
+def test_what_needs_all_rows_in_one_place_is_refused(params, group_of_one):
+    (name,) = params
+    with pytest.raises(ValueError, match=f"distributed=True.*{name}"):
+        quick(distributed=True, **params).fit(blobs()[0])
+
+
+def test_a_saved_model_keeps_the_parameter(tmp_path, group_of_one):
+    quick(distributed=True).fit(blobs()[0]).save(tmp_path / "model")
+    assert DECClustering.load(tmp_path / "model").distributed is True
+
+
+def test_alone_a_rank_has_everything():
+    assert ALONE.sum(3) == ALONE.max(3) == ALONE.min(3) == ALONE.own_batch(3) == 3
+    assert ALONE.share(3) == 1.0 and ALONE.mean(2.0, 5.0) == 2.0 and not ALONE.any(False)
+    assert ALONE.first(np.sum, np.arange(3)) == 3
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
