@@ -22,7 +22,7 @@ from ._backend import derived_seed
 _ARRIVAL, _PATIENCE = timedelta(minutes=5), timedelta(minutes=30)
 
 # Mini-batch steps after which ranks go on from the mean of their weights. Sending gradients at each
-# step would take longer than the step.
+# step would take about as long as the step itself.
 _STEPS_APART = 8
 
 

@@ -24,8 +24,10 @@ ACTIVATIONS = {
 
 # torch multiplies float32 matrices by MKL, which leaves AVX512 unused on other processors than
 # Intel's: half of the speed. oneDNN, in torch for its other precisions, uses it on all of them.
-_ONEDNN = torch.backends.mkldnn.is_available() and (
-    torch.backends.cpu.get_cpu_capability() == "AVX512"
+_ONEDNN = (
+    torch.backends.mkldnn.is_available()
+    and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
 
 # Products into so many columns are free of what `AlignedLinear` cares for (seen from 12 on).
