@@ -1005,16 +1005,6 @@ class DECClustering(
         # Three draws, whatever the parameters: a sweep over n_clusters pretrains once.
         drawn = random_state.randint(2**31 - 1, size=3).tolist()
         pretrain_seed, init_seed, train_seed = group.first(lambda: checkpoint.seeds(drawn))
-        hidden_dims = check_hidden_dims(_resolve(self.hidden_dims, auto_hidden_dims(n_rows)))
-        architecture = Architecture(
-            n_features=n_features,
-            embedding_dim=_resolve(self.embedding_dim, auto_embedding_dim()),
-            hidden_dims=hidden_dims if self.autoencoder is None else (),
-            activation=self.activation,
-            batch_norm=self.batch_norm,
-            weight_init=self.weight_init,
-            factory=self.autoencoder,
-        )
         pretraining = PretrainingSettings(
             stages=self.pretraining,
             layerwise_steps=_resolve(self.layerwise_steps, auto_steps(n_rows)),
@@ -1054,7 +1044,20 @@ class DECClustering(
         init = self.init
         if not isinstance(init, str) and not callable(init):
             init = check_init_centers(init, self.n_clusters, n_features)
+        architecture = self._resolved_architecture(n_rows, n_features)
         return _Plan(architecture, pretraining, init, init_seed, self_training, checkpoint)
+
+    def _resolved_architecture(self, n_rows, n_features):
+        hidden_dims = check_hidden_dims(_resolve(self.hidden_dims, auto_hidden_dims(n_rows)))
+        return Architecture(
+            n_features=n_features,
+            embedding_dim=_resolve(self.embedding_dim, auto_embedding_dim()),
+            hidden_dims=hidden_dims if self.autoencoder is None else (),
+            activation=self.activation,
+            batch_norm=self.batch_norm,
+            weight_init=self.weight_init,
+            factory=self.autoencoder,
+        )
 
     def _open_checkpoint(self, rows):
         if self.checkpoint is None:
