@@ -219,6 +219,25 @@ def test_many_rows_are_judged_by_a_choice_of_them():
     np.testing.assert_array_equal(judged_rows(10_000, 3, seed=0), np.arange(10_000))
 
 
+def test_judged_rows_keep_their_own_weights(monkeypatch):
+    X, _ = blobs()
+    X = X.astype(np.float32)
+    given = {row.tobytes(): weight for row, weight in zip(X, range(1, 91), strict=True)}
+    seen, input_judge_of_fit = [], estimator_module.input_judge
+
+    def spy(x, weight, *rest):
+        seen.append((x(np.arange(len(weight))), weight))
+        return input_judge_of_fit(x, weight, *rest)
+
+    monkeypatch.setattr("skdec._initialization._MOST_ROWS", 40)
+    monkeypatch.setattr(estimator_module, "input_judge", spy)
+    quick(scaling=None, batch_size=30).fit(X, sample_weight=np.arange(1, 91))
+    ((rows, weight),) = seen
+    expected = np.array([given[row.tobytes()] for row in rows]) / np.mean(range(1, 91))
+    assert len(rows) == 40
+    np.testing.assert_allclose(weight, expected)
+
+
 def test_no_partition_where_neither_rows_nor_embeddings_differ_enough():
     X, Z = np.zeros((5, 2)), np.zeros((5, 2))
     X[0] = 1.0
