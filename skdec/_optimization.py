@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ._backend import LocalRandomness, draws_nothing, random_stream
 from ._distributed import ALONE, Alone
+from ._muon import Muon, group_rows
 from ._threads import Workers
 
 # loss(module, rows, generator) -> sum of the losses of the rows with these numbers
@@ -20,7 +23,7 @@ Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
 
 # A batch is cut into shards of at least this many rows, at most four; weights are updated in
 # slices of at least this many numbers, at most eight.
-_SHARD_ROWS, _MOST_SHARDS = 64, 4
+_SHARD_ROWS, _MOST_SHARDS = 128, 4
 _SLICE_WEIGHTS, _MOST_SLICES = 2**18, 8
 
 # Products of weights and rows below which handing a shard to another thread costs more than
@@ -30,10 +33,10 @@ _WORTH_A_THREAD = 2**23
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Name, initial learning rate, momentum (SGD) and decay of the learning rate.
+    """Name, initial learning rate, momentum (not Adam's) and decay of the learning rate.
 
-    `decay` is "cosine" (to zero after the last step), a number of mini-batch steps after each of
-    which the learning rate is divided by ten, or None (constant).
+    `decay` is "linear" or "cosine" (to zero after the last step), a number of mini-batch steps
+    after each of which the learning rate is divided by ten, or None (constant).
     """
 
     name: str
@@ -41,17 +44,19 @@ class OptimizerSettings:
     momentum: float
     decay: str | int | None = None
 
-    def build(self, weights: nn.Parameter) -> torch.optim.Optimizer:
-        """The torch optimiser of one flat vector of weights."""
-        fused = weights.device.type in ("cpu", "cuda")
+    def build(self, weights: list[nn.Parameter], dtype: torch.dtype) -> torch.optim.Optimizer:
+        """The torch optimiser of some matrices of weights; `dtype` is that of products."""
+        fused = weights[0].device.type in ("cpu", "cuda")
+        if self.name == "muon":
+            return Muon(weights, self.learning_rate, self.momentum, dtype)
         if self.name == "adam":
-            return torch.optim.Adam([weights], lr=self.learning_rate, fused=fused)
-        return torch.optim.SGD(
-            [weights], lr=self.learning_rate, momentum=self.momentum, fused=fused
-        )
+            return torch.optim.Adam(weights, lr=self.learning_rate, fused=fused)
+        return torch.optim.SGD(weights, lr=self.learning_rate, momentum=self.momentum, fused=fused)
 
     def learning_rate_at(self, step: int, n_steps: int) -> float:
         """The learning rate of mini-batch step `step`, counted from 0, of `n_steps`."""
+        if self.decay == "linear":
+            return self.learning_rate * (1.0 - step / n_steps)
         if self.decay == "cosine":
             return self.learning_rate * (1.0 + math.cos(math.pi * step / n_steps)) / 2.0
         if self.decay is None:
@@ -118,11 +123,9 @@ class ShardedOptimizer:
         self._generators = [random_stream(seed, f"shard {k}", device) for k in range(n_shards)]
         self._local_randomness = not draws_nothing(module)
 
-        n_slices = min(max(n_cast // _SLICE_WEIGHTS, 1), _MOST_SLICES)
-        bounds = [k * n_cast // n_slices for k in range(n_slices + 1)]
-        bounds = sorted({*bounds, len(self.weights)})
-        self._slices = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-        self._optimizers = [self._slice_optimizer(part) for part in self._slices]
+        shapes = [tuple(parameter.shape) for parameter in named.values()]
+        self._slices = _slices(shapes, len(named) - len(direct), by_rows=settings.name == "muon")
+        self._optimizers = [self._slice_optimizer(blocks) for blocks in self._slices]
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
 
@@ -140,7 +143,7 @@ class ShardedOptimizer:
         for name, value in self._values().items():
             value.copy_(state[name])
         self._cast.copy_(self.weights[: len(self._cast)])
-        self._optimizers = [self._slice_optimizer(part) for part in self._slices]
+        self._optimizers = [self._slice_optimizer(blocks) for blocks in self._slices]
 
     def full_state(self) -> dict[str, Tensor]:
         """All that the next steps depend on, for `resume`; not a copy."""
@@ -148,9 +151,9 @@ class ShardedOptimizer:
         for k, generator in enumerate(self._generators):
             state[f"generator {k}"] = generator.get_state()
         for k, optimizer in enumerate(self._optimizers):
-            for moments in optimizer.state.values():
+            for position, moments in optimizer.state_dict()["state"].items():
                 held = {name: value for name, value in moments.items() if value is not None}
-                state |= {f"moment {k} {name}": value for name, value in held.items()}
+                state |= {f"moment {k} {position} {name}": held[name] for name in held}
         return state
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
@@ -163,9 +166,10 @@ class ShardedOptimizer:
             if f"generator {k}" in state:
                 generator.set_state(state[f"generator {k}"])
         for k, optimizer in enumerate(self._optimizers):
-            moments = part_of(state, f"moment {k} ")
-            if moments:
-                optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: moments}})
+            n = range(len(self._slices[k]))
+            moments = {position: part_of(state, f"moment {k} {position} ") for position in n}
+            if any(moments.values()):
+                optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
     def _values(self) -> dict[str, Tensor]:
         buffers = {f"buffer {k}": buffer for k, buffer in enumerate(self._buffers)}
@@ -209,13 +213,16 @@ class ShardedOptimizer:
                 torch.cat([gradient.reshape(-1) for gradient in part], out=segment)
         return value.detach()
 
-    def _slice_optimizer(self, part: slice) -> torch.optim.Optimizer:
-        weights = nn.Parameter(self.weights[part])
-        weights.grad = self._gradient[part]
-        return self.settings.build(weights)
+    def _slice_optimizer(self, blocks: list[_Block]) -> torch.optim.Optimizer:
+        matrices = []
+        for block in blocks:
+            weights = nn.Parameter(self.weights[block.start : block.stop].view(-1, block.width))
+            weights.grad = self._gradient[block.start : block.stop].view_as(weights)
+            matrices.append(weights)
+        return self.settings.build(matrices, self._cast.dtype)
 
     def _update_slice(self, position: int) -> None:
-        part = self._slices[position]
+        part = slice(self._slices[position][0].start, self._slices[position][-1].stop)
         n_cast = len(self._cast)
         is_cast = part.start < n_cast
         start = 0 if is_cast else n_cast
@@ -227,6 +234,39 @@ class ShardedOptimizer:
         self._optimizers[position].step()
         if is_cast and self._cast.dtype != torch.float32:
             self._cast[part].copy_(self.weights[part])
+
+
+class _Block(NamedTuple):
+    """Consecutive numbers of a flat vector, as rows of `width` numbers."""
+
+    start: int
+    stop: int
+    width: int
+
+
+def _slices(shapes: list[tuple[int, ...]], n_layered: int, by_rows: bool) -> list[list[_Block]]:
+    """All weights, in the order of the parameters' shapes, in consecutive slices of blocks.
+
+    A block is whole groups of a matrix's rows if `by_rows`, else any numbers. No slice has both
+    the first `n_layered` parameters and others.
+    """
+    starts = [0, *itertools.accumulate(map(math.prod, shapes))]
+    if not by_rows:
+        n_cast, n_weights = starts[n_layered], starts[-1]
+        n_slices = min(max(n_cast // _SLICE_WEIGHTS, 1), _MOST_SLICES)
+        bounds = sorted({*(k * n_cast // n_slices for k in range(n_slices + 1)), n_weights})
+        return [[_Block(a, b, 1)] for a, b in itertools.pairwise(bounds)]
+    slices: list[list[_Block]] = [[]]
+    for k, (start, shape) in enumerate(zip(starts, shapes, strict=False)):
+        width = math.prod(shape[1:])
+        group = group_rows(*shape[:1] or (1,)) * width
+        size = max(1, round(_SLICE_WEIGHTS / group)) * group
+        for first in range(start, starts[k + 1], size):
+            held = slices[-1][-1].stop - slices[-1][0].start if slices[-1] else 0
+            if held >= _SLICE_WEIGHTS // 2 or k == n_layered and first == start and held:
+                slices.append([])
+            slices[-1].append(_Block(first, min(first + size, starts[k + 1]), width))
+    return slices
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

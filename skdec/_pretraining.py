@@ -80,12 +80,12 @@ def auto_steps(n_rows: int) -> int:
     It is the number of steps that decides the accuracy, not that of epochs: it grows, but
     slower than the data do.
     """
-    return round(32 * math.sqrt(n_rows))
+    return round(8 * math.sqrt(n_rows))
 
 
 def auto_neighbor_steps(n_rows: int) -> int:
     """Mini-batch steps of training with neighbours when none are given."""
-    return round(21 * math.sqrt(n_rows))
+    return round(5 * math.sqrt(n_rows))
 
 
 def pretrain(
