@@ -184,14 +184,14 @@ class DECClustering(
         neighbours, with the contrastive loss InfoNCE in the kernel of DEC's Eq. 1 [3]_; then the
         decoder is trained again, to the new embedding.
     pretrain_steps : "auto" or int, default="auto"
-        Mini-batch steps of training the whole autoencoder. "auto" is 32 times the square root of
-        the number of distinct rows: 3,200 for 10,000 rows.
+        Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
+        the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
     neighbor_steps : "auto" or int, default="auto"
-        Mini-batch steps of training with neighbours, if "neighbors". "auto" is 21 times the square
+        Mini-batch steps of training with neighbours, if "neighbors". "auto" is 5 times the square
         root of the number of distinct rows.
-    neighbor_learning_rate : float, default=0.002
+    neighbor_learning_rate : float, default=0.02
         Initial learning rate of training with neighbours; optimiser and decay are those of
         pretraining.
     n_neighbors : int, default=7
@@ -201,14 +201,16 @@ class DECClustering(
         Squared error or binary cross-entropy, averaged over features and rows.
     corruption : float, default=0.2
         Share of each layer's inputs that is set to 0 in layer-wise pretraining; in [0, 1).
-    pretrain_optimizer : {"adam", "sgd"}, default="adam"
-        Optimiser of pretraining.
-    pretrain_learning_rate : float, default=0.001
-        Initial learning rate of pretraining.
+    pretrain_optimizer : {"muon", "adam", "sgd"}, default="muon"
+        Optimiser of pretraining. "muon" makes the singular values of each step's momentum nearly
+        equal [5]_, here for at most 100 rows of a weight matrix at a time.
+    pretrain_learning_rate : float, default=0.01
+        Initial learning rate of pretraining; with "muon" about the distance by which a step moves
+        the weights of a neuron. Usual for "adam" are 0.001, and 0.002 with neighbours.
     pretrain_momentum : float, default=0.9
-        Momentum of "sgd" in pretraining; in [0, 1).
-    pretrain_decay : "cosine", int or None, default="cosine"
-        Decay of that rate: to zero along a cosine, a division by ten after every so many
+        Momentum of "muon" and "sgd" in pretraining; in [0, 1).
+    pretrain_decay : {"linear", "cosine"}, int or None, default="linear"
+        Decay of that rate: to zero along a line or a cosine, a division by ten after every so many
         mini-batch steps (published: 20,000), or none.
     init : {"auto", "k-means++", "random"}, array-like or callable, default="auto"
         Initial centres, refined by k-means in the embedding. Names as in
@@ -239,8 +241,8 @@ class DECClustering(
         Learning rate of self-training, constant.
     momentum : float, default=0.9
         Momentum of "sgd" in self-training; in [0, 1).
-    batch_size : int, default=128
-        Rows of a mini-batch, at most (published: 256).
+    batch_size : int, default=256
+        Rows of a mini-batch, at most (published: 256); pairs in training with neighbours.
     update_interval : "auto" or int, default="auto"
         Mini-batch steps between two updates of the target; a *round*. "auto" is one epoch, but
         at least 30 steps.
@@ -429,6 +431,8 @@ class DECClustering(
     .. [3] Damrich, Böhm, Hamprecht, Kobak. "From t-SNE to UMAP with contrastive learning".
        ICLR 2023, arXiv:2206.01816.
     .. [4] Stich. "Local SGD Converges Fast and Communicates Little". ICLR 2019, arXiv:1805.09767.
+    .. [5] Jordan et al. "Muon: An optimizer for hidden layers in neural networks". 2024,
+       https://kellerjordan.github.io/posts/muon/.
 
     Examples
     --------

@@ -263,7 +263,7 @@ def _slices(shapes: list[tuple[int, ...]], n_layered: int, by_rows: bool) -> lis
         size = max(1, round(_SLICE_WEIGHTS / group)) * group
         for first in range(start, starts[k + 1], size):
             held = slices[-1][-1].stop - slices[-1][0].start if slices[-1] else 0
-            if held >= _SLICE_WEIGHTS // 2 or k == n_layered and first == start and held:
+            if held >= _SLICE_WEIGHTS // 2 or (held and k == n_layered and first == start):
                 slices.append([])
             slices[-1].append(_Block(first, min(first + size, starts[k + 1]), width))
     return slices
