@@ -27,7 +27,7 @@ class Muon(torch.optim.Optimizer):
 
     Each parameter is a matrix, of shape (neurons, inputs). Its Nesterov momentum is brought near to
     the closest matrix with orthonormal rows, for each group of rows; a step moves a neuron's
-    weights by a vector whose length is about `lr`, whatever the gradient's size.
+    weights by a vector whose length is one to two times `lr`, whatever the gradient's size.
 
     `dtype` is that of the products; sums and states are float32.
 
@@ -65,7 +65,7 @@ def group_rows(n_rows: int) -> int:
 
 
 def orthogonalized(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """`matrix` with more equal singular values in each group of rows; rows of about length 1.
+    """`matrix` with more equal singular values in each group of rows; rows of length 1 to 2.
 
     A single column is only scaled.
     """

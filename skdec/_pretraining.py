@@ -32,7 +32,10 @@ _CONTRASTED_PAIRS = 64
 # The stage's random stream, where it is not of the stage's name.
 _STREAMS = {"autoencoder": "pretraining"}
 
-_DECODER_OPTIMIZER = OptimizerSettings("adam", 0.001, momentum=0.0, decay="cosine")
+# The decoder is trained again in this share of the autoencoder's steps: after training with
+# neighbours, which moves the embedding far, and after self-training, which moves it little.
+_DECODER_SHARE, _LATER_DECODER_SHARE = 1 / 4, 1 / 8
+_DECODER_OPTIMIZER = OptimizerSettings("muon", 0.01, momentum=0.9, decay="linear")
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,7 @@ def pretrain(
             neighbor_curve = _train_with_neighbors(module.encoder, training)
             # The embedding has moved away from the decoder.
             Z = apply_to_rows(module.encoder, training.X, workers)
-            refit_decoder(
-                module, training.X, Z, training.weight, settings, workers, stage, checkpoint, group
-            )
+            _train_decoder(module, Z, training, _DECODER_SHARE)
     pretrained = Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
     if stage.cut_short:
         raise PretrainingStopped(pretrained)
@@ -148,24 +149,13 @@ def refit_decoder(
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
     group: Alone = ALONE,
 ) -> None:
-    """Train the decoder alone to map the fixed embedding `Z` back to `X`, in place.
+    """Train the decoder alone to map the embedding `Z` after self-training to `X`, in place.
 
     Training without the reconstruction term moves the embedding away from the decoder.
     """
-    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
-
-    def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return weight[rows] @ reconstruct(forward(decoder, Z[rows]), X[rows])
-
-    held = {id(weight) for weight in module.encoder.parameters()}
-    if any(id(weight) in held for weight in module.decoder.parameters()):
-        return  # to train weights that both halves share would move the embedding
-    # Self-training may have stretched the embedding; Adam's steps do not depend on its scale.
-    settings = replace(settings, optimizer=_DECODER_OPTIMIZER)
-    if _is_trainable(module.decoder):
-        dtype = resolve_precision(settings.precision, X.device, module)
-        training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group)
-        training.run(module.decoder, loss, -(-settings.steps // 8), "decoder")
+    dtype = resolve_precision(settings.precision, X.device, module)
+    training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group)
+    _train_decoder(module, Z, training, _LATER_DECODER_SHARE)
 
 
 @dataclass
@@ -321,6 +311,23 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
     optimizer = replace(settings.optimizer, learning_rate=rate)
     own = replace(training, settings=replace(settings, optimizer=optimizer))
     return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
+
+
+def _train_decoder(module: nn.Module, Z: Tensor, training: _Training, share: float) -> None:
+    """Train the decoder alone to map the fixed `Z` to the rows, in a `share` of the steps."""
+    settings = training.settings
+    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
+
+    def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return training.weight[rows] @ reconstruct(forward(decoder, Z[rows]), training.X[rows])
+
+    held = {id(weight) for weight in module.encoder.parameters()}
+    if any(id(weight) in held for weight in module.decoder.parameters()):
+        return  # to train weights that both halves share would move the embedding
+    if _is_trainable(module.decoder):
+        # The embedding has other units now; the steps of Muon do not depend on them.
+        own = replace(training, settings=replace(settings, optimizer=_DECODER_OPTIMIZER))
+        own.run(module.decoder, loss, math.ceil(share * settings.steps), "decoder")
 
 
 def _say_sometimes(epoch: Task, name: str, n_epochs: int, curve: list[float]) -> None:

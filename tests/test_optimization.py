@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from skdec import _optimization
+from skdec._muon import Muon
 from skdec._optimization import OptimizerSettings, ShardedOptimizer
 
 N_ROWS, N_FEATURES = 600, 6
@@ -73,6 +74,12 @@ def test_cosine_decay_by_hand():
     assert rates == pytest.approx([0.8, 0.4 * (1 + half), 0.4, 0.4 * (1 - half), 0.0])
 
 
+def test_linear_decay_by_hand():
+    settings = OptimizerSettings("muon", 0.8, 0.9, "linear")
+    rates = [settings.learning_rate_at(step, 4) for step in range(4)]
+    assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
+
+
 def test_decay_by_ten_happens_after_every_so_many_steps():
     settings = OptimizerSettings("sgd", 0.5, 0.9, 3)
     rates = [settings.learning_rate_at(step, 100) for step in range(7)]
@@ -87,7 +94,7 @@ def test_without_decay_the_learning_rate_is_constant():
 # --- Steps ---
 
 
-@pytest.mark.parametrize(("batch_size", "n_shards"), [(4, 1), (127, 1), (128, 2), (600, 4)])
+@pytest.mark.parametrize(("batch_size", "n_shards"), [(4, 1), (255, 1), (256, 2), (600, 4)])
 def test_a_step_of_sgd_goes_down_the_gradient_of_the_mean_loss(workers, batch_size, n_shards):
     X, module = rows(), network()
     plain = copy.deepcopy(module)
@@ -129,6 +136,10 @@ def test_a_batch_of_fewer_rows_than_shards_is_one_batch_all_the_same(workers):
             OptimizerSettings("sgd", 0.05, 0.8),
             lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.8),
         ),
+        (
+            OptimizerSettings("muon", 0.05, 0.8),
+            lambda weights: Muon(weights, 0.05, 0.8, torch.float32),
+        ),
     ],
 )
 def test_many_steps_are_those_of_the_torch_optimizer(monkeypatch, workers, settings, reference):
@@ -136,12 +147,18 @@ def test_many_steps_are_those_of_the_torch_optimizer(monkeypatch, workers, setti
     monkeypatch.setattr(_optimization, "_SLICE_WEIGHTS", 10)
     X, module = rows(), network()
     plain = copy.deepcopy(module)
-    optimizer, plain_optimizer = optimize(module, workers, settings), reference(plain.parameters())
+    # Muon takes matrices: a vector is one of a single column.
+    matrices = [nn.Parameter(p.detach().view(len(p), -1)) for p in plain.parameters()]
+    for parameter, matrix in zip(plain.parameters(), matrices, strict=True):
+        parameter.data = matrix.data.view_as(parameter)
+    optimizer, plain_optimizer = optimize(module, workers, settings), reference(matrices)
     assert len(optimizer._slices) > 1
     for step in range(15):
         batch = torch.randperm(N_ROWS, generator=stream(step))
-        plain_optimizer.zero_grad()
+        plain.zero_grad()
         (squared_error(X)(plain, batch, None) / N_ROWS).backward()
+        for parameter, matrix in zip(plain.parameters(), matrices, strict=True):
+            matrix.grad = parameter.grad.view_as(matrix)
         plain_optimizer.step()
         optimizer.step(squared_error(X), batch, 0.05)
     torch.testing.assert_close(flat(module), flat(plain), rtol=1e-4, atol=1e-5)
@@ -240,7 +257,7 @@ def test_steps_too_small_for_bfloat16_add_up(workers):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "muon"])
 def test_restore_puts_weights_back_and_forgets_momentum(workers, name, dtype):
     X, module = rows(), network()
     settings = OptimizerSettings(name, 0.01, 0.9)
@@ -262,7 +279,7 @@ def test_restore_puts_weights_back_and_forgets_momentum(workers, name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "muon"])
 def test_resume_goes_on_with_momentum_and_generators(monkeypatch, workers, name, dtype):
     monkeypatch.setattr(_optimization, "_SLICE_WEIGHTS", 10)  # several slices
     X, settings = rows(), OptimizerSettings(name, 0.01, 0.9)
