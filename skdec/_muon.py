@@ -18,8 +18,6 @@ _POLYNOMIALS = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
 )
-# The products are rounded: keeps the largest singular value inside the interval.
-_CUSHION = 1.02
 
 
 class Muon(torch.optim.Optimizer):
@@ -27,7 +25,7 @@ class Muon(torch.optim.Optimizer):
 
     Each parameter is a matrix, of shape (neurons, inputs). Its Nesterov momentum is brought near to
     the closest matrix with orthonormal rows, for each group of rows; a step moves a neuron's
-    weights by a vector whose length is one to two times `lr`, whatever the gradient's size.
+    weights by a vector whose length is about `lr` (up to twice), whatever the gradient's size.
 
     `dtype` is that of the products; sums and states are float32.
 
@@ -65,7 +63,7 @@ def group_rows(n_rows: int) -> int:
 
 
 def orthogonalized(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """`matrix` with more equal singular values in each group of rows; rows of length 1 to 2.
+    """`matrix` with more equal singular values in each group of rows; rows of about length 1.
 
     A single column is only scaled.
     """

@@ -84,7 +84,7 @@ def test_singular_values_come_nearer_to_each_other(shape, dtype):
 def test_rows_have_about_the_same_length_whatever_the_shape(shape, dtype):
     matrix = torch.randn(shape, generator=stream(3))
     length = orthogonalized(matrix, dtype).float().square().sum(dim=1).mean().sqrt()
-    assert 0.8 < length < 2.0
+    assert 0.6 < length < 2.1
 
 
 @settings(deadline=None, max_examples=25)
@@ -125,23 +125,21 @@ def test_steps_follow_the_nesterov_momentum():
 
 
 def test_a_badly_conditioned_problem_is_solved_in_fewer_steps_than_by_adam():
-    scale = torch.logspace(0, -3, 40)
     rotation, _ = torch.linalg.qr(torch.randn(40, 40, generator=stream(1)))
-    inputs = torch.randn(200, 40, generator=stream(0)) * scale @ rotation.T
-    outputs = inputs @ (torch.randn(40, 30, generator=stream(2)) / scale[:, None] / 40)
-    outputs = outputs / outputs.std()
+    inputs = torch.randn(200, 40, generator=stream(0)) * torch.logspace(0, -3, 40) @ rotation.T
+    outputs = inputs @ torch.randn(30, 40, generator=stream(2)).T
 
-    def loss_after(build, n_steps=100):
+    def loss_after(build, rate, n_steps=100):
         weights = torch.nn.Parameter(torch.zeros(30, 40))
         optimizer = build([weights])
         for step in range(n_steps):
             weights.grad = None
             loss = (inputs @ weights.T - outputs).square().mean()
             loss.backward()
-            optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / n_steps)
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / n_steps)
             optimizer.step()
         return float(loss.detach())
 
-    muon = loss_after(lambda weights: Muon(weights, 0.1, 0.9, torch.float32))
-    adam = loss_after(lambda weights: torch.optim.Adam(weights, 0.1))
-    assert muon < adam
+    muon = loss_after(lambda weights: Muon(weights, 0.3, 0.9, torch.float32), 0.3)
+    adam = [loss_after(torch.optim.Adam, rate) for rate in (0.03, 0.1, 0.3)]
+    assert muon < 0.3 * min(adam)
