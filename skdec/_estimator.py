@@ -372,7 +372,7 @@ class DECClustering(
     *Inference.* `predict`, `predict_proba` and `transform` go over the rows in blocks by
     themselves. Beside `X` they take about 12 embedding_dim + 8 n_clusters bytes a row, the result
     among them, and some 50 MB; on the device less than that. When an accelerator has no memory for
-    a block, they go on with smaller ones. A single row costs as much as 24 on the CPU.
+    a block, they go on with smaller ones. A single row costs as much as 16 on the CPU.
 
     *Several processes.* With ``distributed=True``, `fit` takes the rows of each rank of torch's
     default process group and ends on all ranks with one model, to the bit; `labels_` are those of

@@ -23,7 +23,7 @@ from ._threads import Workers
 # A matrix product of one row and one of many rows may round differently, so every product here
 # has this many rows. On the CPU a single row costs as much as a whole tile: with more rows it
 # would be late, with fewer the weights would be read too often.
-_TILE_ROWS = 24
+_TILE_ROWS = 16
 _ACCELERATOR_TILE_ROWS = 1024
 
 # Rows whose soft assignment is computed at once, and rows that one thread scales at once.

@@ -84,7 +84,7 @@ def test_singular_values_come_nearer_to_each_other(shape, dtype):
 def test_rows_have_about_the_same_length_whatever_the_shape(shape, dtype):
     matrix = torch.randn(shape, generator=stream(3))
     length = orthogonalized(matrix, dtype).float().square().sum(dim=1).mean().sqrt()
-    assert 0.6 < length < 2.1
+    assert 0.6 < length < 2.3
 
 
 @settings(deadline=None, max_examples=25)
