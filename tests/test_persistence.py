@@ -293,6 +293,7 @@ def test_users_network_is_given_again(with_own_network):
     assert_same_outputs(loaded, model)
 
 
+@pytest.mark.filterwarnings("ignore:Self-training made the clusters agree less")
 def test_users_network_may_be_any_callable(tmp_path):
     factory = functools.partial(Mine, width=3)
     model = quick(autoencoder=factory).fit(X)
