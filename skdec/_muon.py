@@ -19,6 +19,9 @@ _POLYNOMIALS = (
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
 )
 
+# Above 1 the polynomials grow fast, and the trace is rounded.
+_CUSHION = 1.04
+
 
 class Muon(torch.optim.Optimizer):
     """Steps of one size for every neuron, in all directions that its group's gradient has [1].
@@ -65,10 +68,10 @@ def group_rows(n_rows: int) -> int:
 def orthogonalized(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """`matrix` with more equal singular values in each group of rows; rows of about length 1.
 
-    A single column is only scaled.
+    A single row or column is only scaled.
     """
     n_rows, n_columns = matrix.shape
-    if n_columns == 1:
+    if 1 in matrix.shape:
         return matrix * (math.sqrt(n_rows) / matrix.norm().clamp_min(1e-30))
     size = group_rows(n_rows)
     n_missing = -n_rows % size
@@ -86,7 +89,7 @@ def _equalized(X: Tensor, square: float) -> Tensor:
     """
     A, Q = (X @ X.mT).float(), None
     # The root of the trace bounds the largest singular value: in its units none exceeds 1.
-    trace = A.diagonal(dim1=1, dim2=2).sum(dim=1).clamp_min(1e-30)[:, None, None]
+    trace = A.diagonal(dim1=1, dim2=2).sum(dim=1).clamp_min(1e-30)[:, None, None] * _CUSHION
     A = (A / trace).to(X.dtype)
     for position, (a, b, c) in enumerate(_POLYNOMIALS):
         P = torch.baddbmm(A, A, A, beta=b, alpha=c)

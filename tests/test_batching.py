@@ -176,7 +176,7 @@ def test_a_model_goes_on_with_smaller_blocks_and_gives_the_same_bits(monkeypatch
 
     monkeypatch.setattr(_inference, "apply_to_rows", with_little_memory)
     np.testing.assert_array_equal(getattr(model, method)(rows), expected)
-    assert sizes == [90, 48, 24, 24, 24, 18]
+    assert sizes == [90, 48, 16, 16, 16, 16, 16, 10]
 
 
 @given(st.integers(0, 30), st.sampled_from([2**20, 2**21, 2**22, 2**23]))

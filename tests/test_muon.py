@@ -84,7 +84,7 @@ def test_singular_values_come_nearer_to_each_other(shape, dtype):
 def test_rows_have_about_the_same_length_whatever_the_shape(shape, dtype):
     matrix = torch.randn(shape, generator=stream(3))
     length = orthogonalized(matrix, dtype).float().square().sum(dim=1).mean().sqrt()
-    assert 0.6 < length < 2.3
+    assert 0.6 < length < 2.0
 
 
 @settings(deadline=None, max_examples=25)
@@ -102,9 +102,10 @@ def test_no_gradient_is_no_step(shape, dtype):
     assert torch.equal(orthogonalized(torch.zeros(shape), dtype).float(), torch.zeros(shape))
 
 
-def test_a_single_column_is_only_scaled():
+def test_a_single_row_or_column_is_only_scaled():
     column = torch.tensor([[3.0], [0.0], [-4.0], [0.0]])
     torch.testing.assert_close(orthogonalized(column), column * 2.0 / 5.0)
+    torch.testing.assert_close(orthogonalized(column.T), column.T / 5.0)
 
 
 # --- Steps ---
