@@ -24,14 +24,12 @@ from stopwatch import STAGES, timed_fit, warm_up
 
 from skdec import DECClustering
 from skdec._backend import resolve_precision
-
-# Training that is cut into shards: of at least so many rows, at most so many shards.
-_SHARD_ROWS, _MOST_SHARDS = 64, 4
+from skdec._optimization import number_of_shards
 
 
 def best_rate(widths: list[int], batch: int, dtype: torch.dtype) -> float:
     """Rows a second of the products of training steps, by shards or at once."""
-    shards = min(max(batch // _SHARD_ROWS, 1), _MOST_SHARDS)
+    shards = number_of_shards(batch)
     return max(product_rate(widths, batch, dtype, shards=n) for n in {1, shards})
 
 

@@ -64,6 +64,11 @@ class OptimizerSettings:
         return self.learning_rate * 0.1 ** (step // self.decay)
 
 
+def number_of_shards(batch_size: int) -> int:
+    """Shards into which a batch of so many rows is cut on a CPU."""
+    return min(max(batch_size // _SHARD_ROWS, 1), _MOST_SHARDS)
+
+
 class ShardedOptimizer:
     """Minimise a sum of row losses over the weights of `module`, one mini-batch at a time.
 
@@ -108,7 +113,7 @@ class ShardedOptimizer:
         has_buffers = next(module.buffers(), None) is not None
         n_shards = 1
         if device.type == "cpu" and not has_buffers:
-            n_shards = min(max(batch_size // _SHARD_ROWS, 1), _MOST_SHARDS)
+            n_shards = number_of_shards(batch_size)
         self._replicas = [module if has_buffers else copy.deepcopy(module) for _ in range(n_shards)]
         for replica in self._replicas:
             replica.to(dtype)
