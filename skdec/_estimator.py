@@ -1096,15 +1096,14 @@ class DECClustering(
 
     def _initialize(self, embedding, rows, x, weight, plan, workers, group):
         """Initial centres, by a named `init` or as the best of several partitions."""
-        Z = embedding.embed_scaled(x, workers).cpu().numpy()
-        check_finite(Z, plan.pretraining.optimizer)
         is_auto = isinstance(plan.init, str) and plan.init == "auto"
-        if is_auto and group.sum(len(Z)) > self.n_clusters > 1:
+        if is_auto and group.sum(len(x)) > self.n_clusters > 1:
             initial = self._initialize_by_candidates(
-                embedding, Z, rows, x, weight, plan, workers, group
+                embedding, rows, x, weight, plan, workers, group
             )
             if initial is not None:
                 return initial
+        Z = self._finite_embedding(embedding, x, plan, workers)
         named = "k-means++" if is_auto else plan.init
         centers = group.first(
             lambda Z, weight: initial_centers(
@@ -1122,23 +1121,29 @@ class DECClustering(
         )
         return _Initial(centers)
 
-    def _initialize_by_candidates(self, embedding, Z, rows, x, weight, plan, workers, group):
+    def _finite_embedding(self, embedding, x, plan, workers):
+        Z = embedding.embed_scaled(x, workers).cpu().numpy()
+        check_finite(Z, plan.pretraining.optimizer)
+        return Z
+
+    def _initialize_by_candidates(self, embedding, rows, x, weight, plan, workers, group):
         """The best candidate, taken over by network and centres; None if that fails."""
         seed, autoencoder = plan.init_seed, embedding.autoencoder
-        at = judged_rows(len(Z), self.n_clusters, seed, group)
+        at = judged_rows(len(x), self.n_clusters, seed, group)
+        Z = self._finite_embedding(embedding, _chosen(x, at), plan, workers)
         judged = group.to_first(lambda at: x[torch.from_numpy(at)].cpu().numpy(), at)
         judge = group.first(
             lambda weight: input_judge(judged, weight, seed, workers), rows.weight[at]
         )
         partition = group.first(
-            lambda Z: best_partition(judge, Z, self.n_clusters, self.n_init, seed, workers), Z[at]
+            lambda Z: best_partition(judge, Z, self.n_clusters, self.n_init, seed, workers), Z
         )
         if partition is None:
             return None
         before = weights_of(autoencoder)
         centers = align(
             autoencoder,
-            group.first(lambda Z: weighted_means(Z, judge.weight, partition.labels), Z[at]),
+            group.first(lambda Z: weighted_means(Z, judge.weight, partition.labels), Z),
             _chosen(x, at),
             _chosen(weight, at),
             group.own(partition.labels, len(at)),
