@@ -1,6 +1,7 @@
 """The default settings on images, text, tables and shapes, beside what people use instead.
 
     python benchmarks/accuracy.py --data DIR [--datasets usps digits ...] [--seeds 0 1 2 3 4]
+        [--methods skdec ...]
 
 Only `n_clusters` is given. Peers that are not installed (umap-learn) are left out. Every result
 is a line of `benchmarks/results/accuracy.jsonl`; a run that was stopped goes on where it was. With
@@ -33,6 +34,7 @@ try:
 except ImportError:
     UMAP = None
 
+_METHODS = ["k-means", "UMAP + GMM", "skdec"]
 _MEASURES = ("ACC", "NMI", "ARI", "seconds")
 
 
@@ -98,7 +100,7 @@ def run(arguments: argparse.Namespace) -> list[dict]:
         for seed in arguments.seeds:
             for method, model in methods(len(np.unique(y)), seed):
                 key = {"data": data, "method": method, "seed": seed}
-                if not results.has(key):
+                if method in arguments.methods and not results.has(key):
                     results.add(key | measure(model, X, y))
                     if method == "skdec":
                         draw(model, X, y, f"{data}-{seed}")
@@ -128,6 +130,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with mnist.npz, usps.npz, …")
     parser.add_argument("--datasets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--methods", nargs="+", choices=_METHODS, default=_METHODS)
     arguments = parser.parse_args()
     print(describe_machine())
     compile_peers()
