@@ -439,7 +439,7 @@ class DECClustering(
     >>> from sklearn.datasets import load_iris
     >>> from skdec import DECClustering
     >>> X = load_iris().data
-    >>> dec = DECClustering(n_clusters=3, random_state=0).fit(X)
+    >>> dec = DECClustering(n_clusters=3, random_state=1).fit(X)
     >>> dec.predict(X[:3]).shape
     (3,)
     >>> dec.transform(X[:3]).shape

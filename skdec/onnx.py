@@ -81,7 +81,7 @@ def to_onnx(estimator, path=None):
     >>> from sklearn.datasets import load_iris
     >>> from skdec import DECClustering
     >>> from skdec.onnx import to_onnx
-    >>> dec = DECClustering(n_clusters=3, random_state=0).fit(load_iris().data)
+    >>> dec = DECClustering(n_clusters=3, random_state=1).fit(load_iris().data)
     >>> model = to_onnx(dec)
     >>> [output.name for output in model.graph.output]
     ['labels', 'probabilities', 'embedding']

@@ -267,7 +267,7 @@ def test_long_and_nested_clusters_are_found_with_default_parameters(make):
 def test_training_with_neighbors_draws_groups_together():
     X, y = load_digits(return_X_y=True)
     X, y = X[:400], y[:400]
-    steps = {"hidden_dims": (64, 64), "pretrain_steps": 60, "neighbor_steps": 100, "max_iter": 0}
+    steps = {"hidden_dims": (64, 64), "pretrain_steps": 60, "neighbor_steps": 200, "max_iter": 0}
     silhouette = {}
     for pretraining in ("end-to-end", "neighbors"):
         model = quick(10, embedding_dim=10, pretraining=pretraining, init="k-means++", **steps)
