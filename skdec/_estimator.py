@@ -191,7 +191,7 @@ class DECClustering(
     neighbor_steps : "auto" or int, default="auto"
         Mini-batch steps of training with neighbours, if "neighbors". "auto" is 5 times the square
         root of the number of distinct rows.
-    neighbor_learning_rate : float, default=0.01
+    neighbor_learning_rate : float, default=0.015
         Initial learning rate of training with neighbours; optimiser and decay are those of
         pretraining.
     n_neighbors : int, default=7
@@ -465,7 +465,7 @@ class DECClustering(
         pretrain_steps="auto",
         layerwise_steps="auto",
         neighbor_steps="auto",
-        neighbor_learning_rate=0.01,
+        neighbor_learning_rate=0.015,
         n_neighbors=7,
         reconstruction_loss="mse",
         corruption=0.2,
