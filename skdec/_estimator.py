@@ -148,8 +148,8 @@ class DECClustering(
         Number of clusters.
     hidden_dims : "auto" or array-like of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
-        (w, w, 4w) with w = min(500, ceil(5 sqrt(number of distinct rows))), which is the
-        published (500, 500, 2000) from 10,000 rows on.
+        (w, w, w) with w = min(500, ceil(5 sqrt(number of distinct rows))): 500 from 10,000 rows
+        on. Published are (500, 500, 2000), which cost more than twice the time.
     embedding_dim : "auto" or int, default="auto"
         Width of the embedding. "auto" is 10, as published.
     activation : {"relu", "leaky_relu", "elu", "gelu", "silu", "tanh"}, default="relu"
@@ -191,7 +191,7 @@ class DECClustering(
     neighbor_steps : "auto" or int, default="auto"
         Mini-batch steps of training with neighbours, if "neighbors". "auto" is 5 times the square
         root of the number of distinct rows.
-    neighbor_learning_rate : float, default=0.015
+    neighbor_learning_rate : float, default=0.02
         Initial learning rate of training with neighbours; optimiser and decay are those of
         pretraining.
     n_neighbors : int, default=7
@@ -306,10 +306,11 @@ class DECClustering(
         Mean loss of each epoch of training with neighbours; empty without.
     init_scores_ : dict of str to float
         With ``init="auto"``, the score of each candidate partition by its name; the best was
-        taken, but k-means of the input only if better by 0.35 n_clusters / rows. The score is the
-        geometric mean of modularity and assortativity coefficient on the graph of the 5 nearest
-        neighbours in the input (of its 50 leading principal components if it has more features).
-        Empty where the centres are those of k-means in the embedding.
+        taken, but k-means of the input only if better by 2.5 (n_clusters / rows)^2. The score is
+        the geometric mean of modularity and assortativity coefficient, the latter with weight
+        0.6, on the graph of the 5 nearest neighbours in the input (of its 50 leading principal
+        components if it has more features). Empty where the centres are those of k-means in the
+        embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.
     label_change_curve_ : list of float
@@ -465,7 +466,7 @@ class DECClustering(
         pretrain_steps="auto",
         layerwise_steps="auto",
         neighbor_steps="auto",
-        neighbor_learning_rate=0.015,
+        neighbor_learning_rate=0.02,
         n_neighbors=7,
         reconstruction_loss="mse",
         corruption=0.2,

@@ -33,9 +33,9 @@ _MOST_COMPONENTS = 50
 # are found over blocks of them, by so many iterations with so many directions to spare.
 _MOST_VALUES, _SUBSPACE_ITERATIONS, _SPARE_COMPONENTS = 2**25, 7, 10
 
-# k-means of the input optimises what it is judged by, compactness in the input space, the more so
-# the fewer rows there are to a centre: it has to be better by this times n_clusters / n_rows.
-_HANDICAP = 0.35
+# k-means of the input optimises what it is judged by, compactness in the input space, where there
+# are few rows to a centre: it has to be better by this times (n_clusters / n_rows)^2.
+_HANDICAP = 2.5
 
 # Neighbours of a row in the graph that makes partitions, and in the one that judges them: with few,
 # small clusters can be told apart.
@@ -44,6 +44,9 @@ _N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 5
 # Groups of rows that are joined to clusters: so many for each cluster, at most so many, and of so
 # many rows on average.
 _GROUPS_PER_CLUSTER, _MOST_GROUPS, _ROWS_PER_GROUP = (2, 3, 5, 10, 20, 40), 2_000, 10
+
+# Groups are as useful before k-means has settled.
+_GROUP_ITERATIONS = 20
 
 # Ward's linkage costs so little that it is tried on the groups of so many k-means starts.
 _WARD_STARTS = 3
@@ -161,7 +164,7 @@ def best_partition(
         agreeing = [labels for name, labels in candidates.items() if scores[name] >= good]
         consensus = _consensus(agreeing, groupings[0][-1].labels_, judge.weight, n_clusters)
         candidates["consensus"], scores["consensus"] = consensus, judge.score(consensus)
-    handicap = _HANDICAP * n_clusters / len(Z)
+    handicap = _HANDICAP * (n_clusters / len(Z)) ** 2
     best = max(scores, key=lambda name: scores[name] - handicap * (name == _K_MEANS_OF_INPUT))
     return Partition(candidates[best], scores)
 
@@ -170,7 +173,11 @@ def _groupings(Z: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int) ->
     """The rows in small groups, from few groups to many, each more than there are clusters."""
     most = min(_MOST_GROUPS, len(np.unique(Z, axis=0)) // _ROWS_PER_GROUP)
     numbers = sorted({min(c * n_clusters, most) for c in _GROUPS_PER_CLUSTER})
-    return [_k_means(Z, weight, n, "k-means++", 1, seed) for n in numbers if n > n_clusters]
+    return [
+        _k_means(Z, weight, n, "k-means++", 1, seed, _GROUP_ITERATIONS)
+        for n in numbers
+        if n > n_clusters
+    ]
 
 
 def _candidates(
@@ -288,7 +295,8 @@ def _k_means(
     init: str | np.ndarray,
     n_init: int,
     seed: int,
+    max_iter: int = 300,
 ) -> KMeans:
-    kmeans = KMeans(n_clusters, init=init, n_init=n_init, random_state=seed)
+    kmeans = KMeans(n_clusters, init=init, n_init=n_init, max_iter=max_iter, random_state=seed)
     with scikit_learn_alone():
         return kmeans.fit(Z.astype(np.float64), sample_weight=weight)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-# Rows of a matrix are orthogonalised in groups of at most this many: whole matrices lower the loss
-# a little more a step, and cost several times as much.
-_GROUP_ROWS = 100
+# Rows of a matrix are orthogonalised in groups of this many: whole matrices lower the loss a little
+# more a step, and cost several times as much.
+GROUP_ROWS = 50
 
 # Odd polynomials x -> a x + b x^3 + c x^5 that, one after the other, lift all singular values of
 # [0, 1] towards 1, small ones by a factor of 34: the first two of "Polar Express" [2]. More of them
@@ -23,14 +21,17 @@ _POLYNOMIALS = (
 _CUSHION = 1.04
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Steps of one size for every neuron, in all directions that its group's gradient has [1].
 
-    Each parameter is a matrix, of shape (neurons, inputs). Its Nesterov momentum is brought near to
-    the closest matrix with orthonormal rows, for each group of rows; a step moves a neuron's
-    weights by a vector whose length is about `lr` (up to twice), whatever the gradient's size.
+    `weights` is a stack of groups of neurons, of shape (n_groups, neurons, inputs), and `gradient`
+    their gradient, which may be of another precision: that of all products. A group's Nesterov
+    momentum is brought near to the closest matrix with orthonormal rows: a step moves a neuron's
+    weights by a vector whose length is about `lr`, from a quarter (of a single neuron, or input) to
+    twice, whatever the gradient's size. `n_rows` says how many neurons each group really has, where
+    zeros fill it up.
 
-    `dtype` is that of the products; sums and states are float32.
+    It has the part of the interface of torch's optimisers that training needs.
 
     References
     ----------
@@ -40,56 +41,54 @@ class Muon(torch.optim.Optimizer):
        Application to the Muon Algorithm". 2025, arXiv:2505.16932.
     """
 
-    def __init__(self, matrices: list[Tensor], lr: float, momentum: float, dtype: torch.dtype):
-        super().__init__(matrices, {"lr": lr, "momentum": momentum})
-        self._dtype = dtype
+    def __init__(
+        self, weights: Tensor, gradient: Tensor, n_rows: Tensor, lr: float, momentum: float
+    ):
+        self.param_groups = [{"lr": lr, "momentum": momentum}]
+        self._weights, self._gradient, self._n_rows = weights, gradient, n_rows
+        self._momentum = torch.zeros_like(gradient)
 
     @torch.no_grad()
-    def step(self, closure=None):
-        """One step down; gradients are those that the matrices hold."""
-        for group in self.param_groups:
-            for matrix in group["params"]:
-                state = self.state[matrix]
-                if not state:
-                    state["momentum"] = torch.zeros_like(matrix)
-                momentum = state["momentum"].lerp_(matrix.grad, 1.0 - group["momentum"])
-                ahead = matrix.grad.lerp(momentum, group["momentum"])
-                matrix.add_(orthogonalized(ahead, self._dtype), alpha=-group["lr"])
+    def step(self) -> None:
+        """One step down; there is something else in `gradient` then."""
+        (group,) = self.param_groups
+        self._momentum.lerp_(self._gradient, 1.0 - group["momentum"])
+        ahead = self._gradient.lerp_(self._momentum, group["momentum"])
+        # To add numbers of two precisions takes several times as long.
+        change = orthogonalized(ahead, self._n_rows).float()
+        self._weights.add_(change, alpha=-group["lr"])
+
+    def state_dict(self) -> dict:
+        """What the next steps depend on, in the form of torch's optimisers; not a copy."""
+        return {"state": {0: {"momentum": self._momentum}}, "param_groups": self.param_groups}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a `state_dict`."""
+        self._momentum.copy_(state["state"][0]["momentum"])
 
 
-def group_rows(n_rows: int) -> int:
-    """Rows of a group; the last group of a matrix may have fewer, where no size divides them."""
-    for size in range(min(_GROUP_ROWS, n_rows), _GROUP_ROWS // 2, -1):
-        if n_rows % size == 0:
-            return size
-    return math.ceil(n_rows / math.ceil(n_rows / _GROUP_ROWS))
+def orthogonalized(stack: Tensor, n_rows: Tensor) -> Tensor:
+    """`stack` with more equal singular values of each matrix; rows of about length 1.
 
-
-def orthogonalized(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """`matrix` with more equal singular values in each group of rows; rows of about length 1.
-
-    A single row or column is only scaled.
+    All but the first `n_rows` rows of a matrix are zeros, and stay so.
     """
-    n_rows, n_columns = matrix.shape
-    if 1 in matrix.shape:
-        return matrix * (math.sqrt(n_rows) / matrix.norm().clamp_min(1e-30))
-    size = group_rows(n_rows)
-    n_missing = -n_rows % size
-    X = torch.nn.functional.pad(matrix, (0, 0, 0, n_missing)) if n_missing else matrix
-    X = X.to(dtype).view(-1, size, n_columns)
-    X = _equalized(X, 1.0) if size <= n_columns else _equalized(X.mT, size / n_columns).mT
-    return X.reshape(-1, n_columns)[:n_rows]
+    *_, size, n_columns = stack.shape
+    square = (n_rows / n_columns).clamp_min(1.0)[:, None, None]
+    if size <= n_columns:
+        return _equalized(stack, square)
+    return _equalized(stack.mT, square).mT
 
 
-def _equalized(X: Tensor, square: float) -> Tensor:
+def _equalized(X: Tensor, square: Tensor) -> Tensor:
     """The polynomials of each matrix of a stack, none with more rows than columns.
 
     They are those of the small Gram matrix: only its making and the last product take `X` itself.
     Squares of singular values come near to `square`.
     """
-    A, Q = (X @ X.mT).float(), None
+    A, Q = X @ X.mT, None
     # The root of the trace bounds the largest singular value: in its units none exceeds 1.
-    trace = A.diagonal(dim1=1, dim2=2).sum(dim=1).clamp_min(1e-30)[:, None, None] * _CUSHION
+    trace = A.diagonal(dim1=1, dim2=2).sum(dim=1, dtype=torch.float32)[:, None, None]
+    trace = trace.clamp_min(1e-30) * _CUSHION
     A = (A / trace).to(X.dtype)
     for position, (a, b, c) in enumerate(_POLYNOMIALS):
         P = torch.baddbmm(A, A, A, beta=b, alpha=c)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from ._backend import LocalRandomness, draws_nothing, random_stream
 from ._distributed import ALONE, Alone
-from ._muon import Muon, group_rows
+from ._muon import GROUP_ROWS, Muon
 from ._threads import Workers
+
+Stepper = torch.optim.Optimizer | Muon
 
 # loss(module, rows, generator) -> sum of the losses of the rows with these numbers
 Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
 
 # A batch is cut into shards of at least this many rows, at most four; weights are updated in
-# slices of at least this many numbers, at most eight.
+# pieces of about this many numbers.
 _SHARD_ROWS, _MOST_SHARDS = 128, 4
-_SLICE_WEIGHTS, _MOST_SLICES = 2**18, 8
+_PIECE_WEIGHTS = 2**19
 
 # Products of weights and rows below which handing a shard to another thread costs more than
 # it saves.
@@ -44,14 +46,18 @@ class OptimizerSettings:
     momentum: float
     decay: str | int | None = None
 
-    def build(self, weights: list[nn.Parameter], dtype: torch.dtype) -> torch.optim.Optimizer:
-        """The torch optimiser of some matrices of weights; `dtype` is that of products."""
-        fused = weights[0].device.type in ("cpu", "cuda")
+    def build(self, weights: Tensor, gradient: Tensor, n_rows: Tensor) -> Stepper:
+        """The optimiser of a stack of groups of weights, each of `n_rows` rows and then zeros."""
         if self.name == "muon":
-            return Muon(weights, self.learning_rate, self.momentum, dtype)
+            return Muon(weights, gradient, n_rows, self.learning_rate, self.momentum)
+        weights = nn.Parameter(weights)
+        weights.grad = gradient
+        fused = weights.device.type in ("cpu", "cuda")
         if self.name == "adam":
-            return torch.optim.Adam(weights, lr=self.learning_rate, fused=fused)
-        return torch.optim.SGD(weights, lr=self.learning_rate, momentum=self.momentum, fused=fused)
+            return torch.optim.Adam([weights], lr=self.learning_rate, fused=fused)
+        return torch.optim.SGD(
+            [weights], lr=self.learning_rate, momentum=self.momentum, fused=fused
+        )
 
     def learning_rate_at(self, step: int, n_steps: int) -> float:
         """The learning rate of mini-batch step `step`, counted from 0, of `n_steps`."""
@@ -76,7 +82,7 @@ class ShardedOptimizer:
     replica of the module and a gradient of its own; the gradients are added in a fixed order.
     The weights live in one flat float32 vector, `weights`, of which the module's parameters
     are views; replicas hold them in `dtype`, but for the module's direct parameters (cluster
-    centres), which stay float32.
+    centres), which stay float32. The vector is cut into pieces, each with its own optimiser.
 
     The ranks of a `group` step on their own rows, of which each has a `share` of all, and go on
     from the mean of their weights after a few steps.
@@ -97,17 +103,13 @@ class ShardedOptimizer:
         device = next(module.parameters()).device
         self.settings = settings
         self._group, self._share, self._steps_apart = group, share, 0
-        # Direct parameters last, so that all that is held in `dtype` is one leading segment.
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        direct = {n: p for n, p in trained.items() if "." not in n}
-        named = {n: p for n, p in trained.items() if n not in direct} | direct
-        self._names = list(named)
-        self.weights = torch.cat([p.detach().reshape(-1).float() for p in named.values()])
-        n_cast = len(self.weights) - sum(p.numel() for p in direct.values())
-        self._cast = (
-            self.weights[:n_cast] if dtype == torch.float32 else self.weights[:n_cast].to(dtype)
-        )
-        _bind(module, self._names, [self.weights])
+        self._layout = layout = _Layout.of(trained, stacked=settings.name == "muon")
+        parameters = [trained[name].detach().float() for name in layout.names]
+        self.weights = torch.cat([part for parts in layout.parts(parameters) for part in parts])
+        layout.bind(module, self.weights, self.weights)
+        layered = self.weights[: layout.n_layered]
+        self._cast = layered if dtype == torch.float32 else layered.to(dtype)
 
         # Running statistics see whole batches, one after the other: there is a single replica.
         has_buffers = next(module.buffers(), None) is not None
@@ -117,20 +119,22 @@ class ShardedOptimizer:
         self._replicas = [module if has_buffers else copy.deepcopy(module) for _ in range(n_shards)]
         for replica in self._replicas:
             replica.to(dtype)
-            _bind(replica, self._names, [self._cast, self.weights[n_cast:]])
+            layout.bind(replica, self._cast, self.weights)
         self._buffers = list(module.buffers())
-        self._parameters = [_parameters(replica, self._names) for replica in self._replicas]
-        self._n_layered = len(named) - len(direct)
-        # Those of the shards, in the precisions in which they come; and their sum.
-        segments = self._cast, self.weights[n_cast:]
+        self._parameters = [layout.parameters(replica) for replica in self._replicas]
+        # In the precisions in which they come.
+        segments = self._cast, self.weights[layout.n_layered :]
         self._shard_gradients = [[torch.zeros_like(s) for s in segments] for _ in self._replicas]
-        self._gradient = torch.zeros_like(self.weights)
         self._generators = [random_stream(seed, f"shard {k}", device) for k in range(n_shards)]
         self._local_randomness = not draws_nothing(module)
 
-        shapes = [tuple(parameter.shape) for parameter in named.values()]
-        self._slices = _slices(shapes, len(named) - len(direct), by_rows=settings.name == "muon")
-        self._optimizers = [self._slice_optimizer(blocks) for blocks in self._slices]
+        # Sums over the shards; torch's optimisers want the precision of the weights.
+        exact = None if settings.name == "muon" else torch.float32
+        self._gradients = [
+            torch.zeros_like(self._of_segments(segments, piece), dtype=exact)
+            for piece in layout.pieces
+        ]
+        self._optimizers = self._new_optimizers()
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
 
@@ -148,7 +152,7 @@ class ShardedOptimizer:
         for name, value in self._values().items():
             value.copy_(state[name])
         self._cast.copy_(self.weights[: len(self._cast)])
-        self._optimizers = [self._slice_optimizer(blocks) for blocks in self._slices]
+        self._optimizers = self._new_optimizers()
 
     def full_state(self) -> dict[str, Tensor]:
         """All that the next steps depend on, for `resume`; not a copy."""
@@ -156,9 +160,9 @@ class ShardedOptimizer:
         for k, generator in enumerate(self._generators):
             state[f"generator {k}"] = generator.get_state()
         for k, optimizer in enumerate(self._optimizers):
-            for position, moments in optimizer.state_dict()["state"].items():
-                held = {name: value for name, value in moments.items() if value is not None}
-                state |= {f"moment {k} {position} {name}": held[name] for name in held}
+            for name, value in optimizer.state_dict()["state"].get(0, {}).items():
+                if value is not None:
+                    state[f"moment {k} {name}"] = value
         return state
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
@@ -171,10 +175,9 @@ class ShardedOptimizer:
             if f"generator {k}" in state:
                 generator.set_state(state[f"generator {k}"])
         for k, optimizer in enumerate(self._optimizers):
-            n = range(len(self._slices[k]))
-            moments = {position: part_of(state, f"moment {k} {position} ") for position in n}
-            if any(moments.values()):
-                optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+            moments = part_of(state, f"moment {k} ")
+            if moments:
+                optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: moments}})
 
     def _values(self) -> dict[str, Tensor]:
         buffers = {f"buffer {k}": buffer for k, buffer in enumerate(self._buffers)}
@@ -188,7 +191,7 @@ class ShardedOptimizer:
         losses = self._map(
             lambda k: self._shard_gradient(k, loss, shards[k], len(batch)), range(len(shards))
         )
-        self._map(self._update_slice, range(len(self._slices)))
+        self._map(self._update_piece, range(len(self._layout.pieces)))
         self._steps_apart += 1
         if self._steps_apart >= self._group.steps_apart:
             self.meet()
@@ -212,86 +215,134 @@ class ShardedOptimizer:
         with torch.enable_grad(), randomness:
             value = loss(replica, rows, generator) / n_batch
             gradients = torch.autograd.grad(value, self._parameters[k], materialize_grads=True)
-        parts = gradients[: self._n_layered], gradients[self._n_layered :]
-        for segment, part in zip(self._shard_gradients[k], parts, strict=True):
-            if part:
-                torch.cat([gradient.reshape(-1) for gradient in part], out=segment)
+        segments = zip(self._shard_gradients[k], self._layout.parts(gradients), strict=True)
+        for segment, parts in segments:
+            if parts:
+                torch.cat(parts, out=segment)
         return value.detach()
 
-    def _slice_optimizer(self, blocks: list[_Block]) -> torch.optim.Optimizer:
-        matrices = []
-        for block in blocks:
-            weights = nn.Parameter(self.weights[block.start : block.stop].view(-1, block.width))
-            weights.grad = self._gradient[block.start : block.stop].view_as(weights)
-            matrices.append(weights)
-        return self.settings.build(matrices, self._cast.dtype)
+    def _new_optimizers(self) -> list[Stepper]:
+        return [
+            self.settings.build(piece.of(self.weights), gradient, piece.n_rows.to(gradient.device))
+            for piece, gradient in zip(self._layout.pieces, self._gradients, strict=True)
+        ]
 
-    def _update_slice(self, position: int) -> None:
-        part = slice(self._slices[position][0].start, self._slices[position][-1].stop)
-        n_cast = len(self._cast)
-        is_cast = part.start < n_cast
-        start = 0 if is_cast else n_cast
-        segments = (gradients[0 if is_cast else 1] for gradients in self._shard_gradients)
-        first, *others = (segment[part.start - start : part.stop - start] for segment in segments)
-        gradient = self._gradient[part].copy_(first)
+    def _of_segments(self, segments: list[Tensor], piece: _Piece) -> Tensor:
+        n_layered = self._layout.n_layered
+        if piece.start < n_layered:
+            return piece.of(segments[0])
+        return piece.of(segments[1], -n_layered)
+
+    def _update_piece(self, position: int) -> None:
+        piece, gradient = self._layout.pieces[position], self._gradients[position]
+        first, *others = (self._of_segments(s, piece) for s in self._shard_gradients)
+        gradient.copy_(first)
         for other in others:
             gradient += other
         self._optimizers[position].step()
-        if is_cast and self._cast.dtype != torch.float32:
-            self._cast[part].copy_(self.weights[part])
+        if piece.start < self._layout.n_layered and self._cast.dtype != torch.float32:
+            piece.of(self._cast).copy_(piece.of(self.weights))
 
 
-class _Block(NamedTuple):
-    """Consecutive numbers of a flat vector, as rows of `width` numbers."""
+class _Piece(NamedTuple):
+    """Numbers of a flat vector from `start`: a stack of groups of `size` rows of `width` numbers.
+
+    The first `n_rows` of each group are rows of parameters, the others zeros.
+    """
 
     start: int
-    stop: int
+    n_rows: Tensor
+    size: int
     width: int
 
+    def of(self, vector: Tensor, shift: int = 0) -> Tensor:
+        """Its numbers of `vector`, of shape (groups, size, width)."""
+        shape = len(self.n_rows), self.size, self.width
+        start = self.start + shift
+        return vector[start : start + math.prod(shape)].view(shape)
 
-def _slices(shapes: list[tuple[int, ...]], n_layered: int, by_rows: bool) -> list[list[_Block]]:
-    """All weights, in the order of the parameters' shapes, in consecutive slices of blocks.
 
-    A block is whole groups of a matrix's rows if `by_rows`, else any numbers. No slice has both
-    the first `n_layered` parameters and others.
+class _Layout(NamedTuple):
+    """Where the parameters of a module lie in a flat vector, and the pieces of the vector.
+
+    Those of layers are its first `n_layered` numbers; the module's direct parameters come last.
     """
-    starts = [0, *itertools.accumulate(map(math.prod, shapes))]
-    if not by_rows:
-        n_cast, n_weights = starts[n_layered], starts[-1]
-        n_slices = min(max(n_cast // _SLICE_WEIGHTS, 1), _MOST_SLICES)
-        bounds = sorted({*(k * n_cast // n_slices for k in range(n_slices + 1)), n_weights})
-        return [[_Block(a, b, 1)] for a, b in itertools.pairwise(bounds)]
-    slices: list[list[_Block]] = [[]]
-    for k, (start, shape) in enumerate(zip(starts, shapes, strict=False)):
-        width = math.prod(shape[1:])
-        group = group_rows(*shape[:1] or (1,)) * width
-        size = max(1, round(_SLICE_WEIGHTS / group)) * group
-        for first in range(start, starts[k + 1], size):
-            held = slices[-1][-1].stop - slices[-1][0].start if slices[-1] else 0
-            if held >= _SLICE_WEIGHTS // 2 or (held and k == n_layered and first == start):
-                slices.append([])
-            slices[-1].append(_Block(first, min(first + size, starts[k + 1]), width))
-    return slices
+
+    names: list[str]
+    starts: list[int]
+    pieces: list[_Piece]
+    n_layered: int
+    n_weights: int
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Tensor], stacked: bool) -> _Layout:
+        """One number after the other, or `stacked`: matrices of one width in equal groups."""
+        lay = _stacked if stacked else _flat
+        direct = {name: tuple(p.shape) for name, p in parameters.items() if "." not in name}
+        layered = {name: tuple(p.shape) for name, p in parameters.items() if "." in name}
+        starts, pieces, n_layered = lay(layered, 0)
+        direct_starts, direct_pieces, n_weights = lay(direct, n_layered)
+        starts |= direct_starts
+        # In the threads' pile the large pieces come first.
+        pieces = sorted(pieces + direct_pieces, key=lambda p: -len(p.n_rows) * p.size * p.width)
+        return cls(list(starts), list(starts.values()), pieces, n_layered, n_weights)
+
+    def parameters(self, module: nn.Module) -> list[nn.Parameter]:
+        """Those of the module, in the order of the vector."""
+        return [module.get_parameter(name) for name in self.names]
+
+    def bind(self, module: nn.Module, layered: Tensor, weights: Tensor) -> None:
+        """Make parameters views: those of layers of the vector `layered`, others of `weights`."""
+        for parameter, start in zip(self.parameters(module), self.starts, strict=True):
+            vector = layered if start < self.n_layered else weights
+            parameter.data = vector[start : start + parameter.numel()].view(parameter.shape)
+
+    def parts(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What makes up the vector, given tensors for the parameters: of layers, and the rest."""
+        segments: tuple[list[Tensor], list[Tensor]] = [], []
+        ends = [*self.starts[1:], self.n_weights]
+        for tensor, start, end in zip(tensors, self.starts, ends, strict=True):
+            parts = segments[start >= self.n_layered]
+            parts.append(tensor.reshape(-1))
+            if end - start > tensor.numel():
+                parts.append(tensor.new_zeros(end - start - tensor.numel()))
+        return segments
+
+
+_Shapes = dict[str, tuple[int, ...]]
+
+
+def _flat(shapes: _Shapes, start: int) -> tuple[dict[str, int], list[_Piece], int]:
+    """Starts by name, pieces of equal size and the end of numbers laid one after the other."""
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    starts = dict(zip(shapes, itertools.accumulate(sizes, initial=start), strict=False))
+    n_pieces = max(round(sum(sizes) / _PIECE_WEIGHTS), 1)
+    bounds = sorted({start + k * sum(sizes) // n_pieces for k in range(n_pieces + 1)})
+    pieces = [_Piece(a, torch.tensor([b - a]), b - a, 1) for a, b in itertools.pairwise(bounds)]
+    return starts, pieces, bounds[-1]
+
+
+def _stacked(shapes: _Shapes, start: int) -> tuple[dict[str, int], list[_Piece], int]:
+    """The same of matrices in groups of rows, those of one width side by side."""
+    matrices = {name: (shape[0] if shape else 1, *shape[1:]) for name, shape in shapes.items()}
+    by_width: dict[int, list[str]] = {}
+    for name, shape in matrices.items():
+        by_width.setdefault(math.prod(shape[1:]), []).append(name)
+    starts, pieces = {}, []
+    for width, names in by_width.items():
+        size = min(GROUP_ROWS, max(matrices[name][0] for name in names))
+        groups: list[int] = []
+        for name in names:
+            starts[name] = start + len(groups) * size * width
+            whole, rest = divmod(matrices[name][0], size)
+            groups += [size] * whole + [rest] * (rest > 0)
+        n_pieces = max(round(len(groups) * size * width / _PIECE_WEIGHTS), 1)
+        for some in torch.tensor(groups).tensor_split(min(n_pieces, len(groups))):
+            pieces.append(_Piece(start, some, size, width))
+            start += len(some) * size * width
+    return starts, pieces, start
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries of `state` whose names begin with `prefix`, by the rest of their names."""
     return {name[len(prefix) :]: state[name] for name in state if name.startswith(prefix)}
-
-
-def _parameters(module: nn.Module, names: list[str]) -> list[nn.Parameter]:
-    return [module.get_parameter(name) for name in names]
-
-
-def _bind(module: nn.Module, names: list[str], segments: list[Tensor]) -> None:
-    """Make the parameters views of consecutive numbers of the segments."""
-    parts = list(segments)
-    start = 0
-    for parameter in _parameters(module, names):
-        if start == len(parts[0]) and len(parts) > 1:
-            parts.pop(0)
-            start = 0
-        stop = start + parameter.numel()
-        shape = parameter.shape
-        parameter.data = parts[0][start:stop].view(shape)
-        start = stop

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from skdec import _optimization
-from skdec._muon import Muon
+from skdec._muon import orthogonalized
 from skdec._optimization import OptimizerSettings, ShardedOptimizer
 
 N_ROWS, N_FEATURES = 600, 6
@@ -41,6 +41,22 @@ class WithCenters(nn.Module):
         super().__init__()
         self.centers = nn.Parameter(torch.empty(3, 4))
         self.layer = nn.Linear(N_FEATURES, 4)
+
+
+class MuonOfMatrices:
+    """Nesterov momentum of each matrix, orthogonalised in groups of four rows."""
+
+    def __init__(self, matrices, lr, momentum):
+        self.matrices, self.lr, self.momentum = matrices, lr, momentum
+        self.averages = [torch.zeros_like(matrix) for matrix in matrices]
+
+    @torch.no_grad()
+    def step(self):
+        for matrix, average in zip(self.matrices, self.averages, strict=True):
+            average.mul_(self.momentum).add_(matrix.grad, alpha=1 - self.momentum)
+            ahead = (1 - self.momentum) * matrix.grad + self.momentum * average
+            for rows, change in zip(matrix.split(4), ahead.split(4), strict=True):
+                rows -= self.lr * orthogonalized(change[None], torch.tensor([len(change)]))[0]
 
 
 def optimize(module, workers, settings, batch_size=N_ROWS, dtype=torch.float32):
@@ -138,13 +154,14 @@ def test_a_batch_of_fewer_rows_than_shards_is_one_batch_all_the_same(workers):
         ),
         (
             OptimizerSettings("muon", 0.05, 0.8),
-            lambda weights: Muon(weights, 0.05, 0.8, torch.float32),
+            lambda matrices: MuonOfMatrices(matrices, 0.05, 0.8),
         ),
     ],
 )
 def test_many_steps_are_those_of_the_torch_optimizer(monkeypatch, workers, settings, reference):
-    # Several slices of weights although there are few of them.
-    monkeypatch.setattr(_optimization, "_SLICE_WEIGHTS", 10)
+    # Several pieces and groups although there are few weights.
+    monkeypatch.setattr(_optimization, "_PIECE_WEIGHTS", 10)
+    monkeypatch.setattr(_optimization, "GROUP_ROWS", 4)
     X, module = rows(), network()
     plain = copy.deepcopy(module)
     # Muon takes matrices: a vector is one of a single column.
@@ -152,7 +169,7 @@ def test_many_steps_are_those_of_the_torch_optimizer(monkeypatch, workers, setti
     for parameter, matrix in zip(plain.parameters(), matrices, strict=True):
         parameter.data = matrix.data.view_as(parameter)
     optimizer, plain_optimizer = optimize(module, workers, settings), reference(matrices)
-    assert len(optimizer._slices) > 1
+    assert len(optimizer._layout.pieces) > 1
     for step in range(15):
         batch = torch.randperm(N_ROWS, generator=stream(step))
         plain.zero_grad()
@@ -266,22 +283,22 @@ def test_restore_puts_weights_back_and_forgets_momentum(workers, name, dtype):
     def loss(module, rows, generator):
         return (module(X[rows].to(dtype)).float() - X[rows]).square().sum()
 
-    before, state = optimizer.weights.clone(), optimizer.state()
+    before, state = flat(module), optimizer.state()
     optimizer.step(loss, torch.arange(N_ROWS), 0.01)
-    after_one_step = optimizer.weights.clone()
+    after_one_step = flat(module)
     optimizer.step(loss, torch.arange(N_ROWS), 0.01)
 
     optimizer.restore(state)
     assert torch.equal(flat(module), before)
     assert all(torch.equal(flat(replica), before.to(dtype)) for replica in optimizer._replicas)
     optimizer.step(loss, torch.arange(N_ROWS), 0.01)
-    assert torch.equal(optimizer.weights, after_one_step)
+    assert torch.equal(flat(module), after_one_step)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["sgd", "adam", "muon"])
 def test_resume_goes_on_with_momentum_and_generators(monkeypatch, workers, name, dtype):
-    monkeypatch.setattr(_optimization, "_SLICE_WEIGHTS", 10)  # several slices
+    monkeypatch.setattr(_optimization, "_PIECE_WEIGHTS", 10)  # several pieces
     X, settings = rows(), OptimizerSettings(name, 0.01, 0.9)
 
     def loss(module, rows, generator):
@@ -292,17 +309,31 @@ def test_resume_goes_on_with_momentum_and_generators(monkeypatch, workers, name,
         for _ in range(n_steps):
             optimizer.step(loss, torch.arange(N_ROWS), 0.01)
 
-    optimizer = optimize(network(), workers, settings, dtype=dtype)
+    module, other_module = network(), network()
+    optimizer = optimize(module, workers, settings, dtype=dtype)
     steps(optimizer, 3)
     state = {name: value.clone() for name, value in optimizer.full_state().items()}
     steps(optimizer, 2)
 
-    other = optimize(network(), workers, settings, dtype=dtype)
+    other = optimize(other_module, workers, settings, dtype=dtype)
     other.resume(state)
     steps(other, 2)
-    assert torch.equal(other.weights, optimizer.weights)
+    assert torch.equal(flat(other_module), flat(module))
     for replica in other._replicas:
-        assert torch.equal(flat(replica), other.weights.to(dtype))
+        assert torch.equal(flat(replica), flat(module).to(dtype))
+
+
+@pytest.mark.parametrize("n_rows", [3, 50, 101])
+def test_muon_fills_groups_of_rows_with_zeros_that_stay(workers, n_rows):
+    module = with_drawn_weights(nn.Sequential(nn.Linear(N_FEATURES, n_rows), nn.Linear(n_rows, 2)))
+    before = flat(module)
+    optimizer = optimize(module, workers, OptimizerSettings("muon", 0.01, 0.9))
+    for _ in range(3):
+        optimizer.step(lambda m, r, _: m(rows()[r]).square().sum(), torch.arange(N_ROWS), 0.01)
+    of_module = torch.sort(flat(module)).values
+    assert torch.equal(torch.sort(optimizer.weights[optimizer.weights != 0]).values, of_module)
+    # Every number of every matrix has been moved.
+    assert (flat(module) != before).all()
 
 
 # --- Randomness and running statistics ---

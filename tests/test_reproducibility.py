@@ -7,6 +7,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 import torch
 from quick import blobs, quick
 from sklearn.datasets import load_digits
@@ -121,6 +122,8 @@ def test_parallel_grid_search_returns_the_model_that_it_scored():
     assert search.best_estimator_.score(X) == search.best_score_
 
 
+# With two clusters for three blobs.
+@pytest.mark.filterwarnings("ignore:Self-training made the clusters agree less")
 def test_memory_pretrains_once_for_a_sweep_over_n_clusters(tmp_path, monkeypatch):
     calls = []
     pretrain = skdec._estimator.pretrain

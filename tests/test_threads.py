@@ -97,8 +97,8 @@ def test_the_default_is_as_many_workers_as_torch_has_threads():
 
 
 def test_training_gives_the_same_bits_with_any_number_of_workers(monkeypatch):
-    # Several slices of weights although there are few of them.
-    monkeypatch.setattr(_optimization, "_SLICE_WEIGHTS", 2**12)
+    # Several pieces of weights although there are few of them.
+    monkeypatch.setattr(_optimization, "_PIECE_WEIGHTS", 2**12)
     stream = torch.Generator().manual_seed(0)
     X = torch.randn(512, 128, generator=stream)
     start = [torch.randn(130, 128, generator=stream) / 10, torch.randn(128, 130, generator=stream)]
@@ -119,7 +119,7 @@ def test_training_gives_the_same_bits_with_any_number_of_workers(monkeypatch):
                 dtype=torch.float32,
                 seed=0,
             )
-            assert (optimizer._map == workers.map) and len(optimizer._slices) > 2
+            assert (optimizer._map == workers.map) and len(optimizer._layout.pieces) > 2
             loss = [
                 optimizer.step(
                     lambda m, rows, _: (m(X[rows]) - X[rows]).square().mean(dim=1).sum(),
