@@ -32,11 +32,12 @@ def customers(seed=0):
 
 
 FRAME, GROUP = customers()
+LONGER = {"pretrain_steps": 200, "neighbor_steps": 40, "pretrain_learning_rate": 0.02}
 
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return make_pipeline(StandardScaler(), quick(pretrain_steps=200, neighbor_steps=40)).fit(FRAME)
+    return make_pipeline(StandardScaler(), quick(**LONGER)).fit(FRAME)
 
 
 def cluster_of(pipeline, group):
