@@ -184,7 +184,7 @@ class DECClustering(
         neighbours, with the contrastive loss InfoNCE in the kernel of DEC's Eq. 1 [3]_; then the
         decoder is trained again, to the new embedding.
     pretrain_steps : "auto" or int, default="auto"
-        Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
+        Mini-batch steps of training the whole autoencoder. "auto" is 7 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
@@ -223,7 +223,7 @@ class DECClustering(
         and the consensus of all these), takes the one that best keeps to the neighbourhoods of the
         input (`init_scores_`), and trains network and centres to agree with it. Self-training that
         lowers this score by more than 0.01 is undone.
-    n_init : int, default=20
+    n_init : int, default=10
         Restarts of k-means, the best of which is kept (published: 20).
     alpha : float, default=1.0
         Degrees of freedom of Student's t kernel; in [1e-6, 1e6].
@@ -318,7 +318,7 @@ class DECClustering(
     reconstruction_error_ : float
         Mean squared difference between a value of `X` and its reconstruction, in squared units
         of `X`. After self-training without reconstruction term the decoder has been trained
-        again, to the final embedding, by Muon in an eighth of `pretrain_steps`.
+        again, to the final embedding, by Muon in a seventh of `pretrain_steps`.
     autoencoder_ : torch.nn.Module
         The trained network with its `encoder` and `decoder`, on the scaled input.
     hidden_dims_ : tuple of int
@@ -475,7 +475,7 @@ class DECClustering(
         pretrain_momentum=0.9,
         pretrain_decay="linear",
         init="auto",
-        n_init=20,
+        n_init=10,
         alpha=1.0,
         target_distribution="dec",
         clustering_weight=1.0,

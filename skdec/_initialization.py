@@ -48,7 +48,8 @@ _GROUPS_PER_CLUSTER, _MOST_GROUPS, _ROWS_PER_GROUP = (2, 3, 5, 10, 20, 40), 2_00
 # Groups are as useful before k-means has settled.
 _GROUP_ITERATIONS = 20
 
-# Ward's linkage costs so little that it is tried on the groups of so many k-means starts.
+# Ward's linkage costs so little that it is tried on the groups of so many k-means starts; after the
+# first without the most groups, which take as long to find as all others.
 _WARD_STARTS = 3
 
 # The consensus is that of the partitions whose scores are within this of the best.
@@ -150,7 +151,12 @@ def best_partition(
     `Z` are these rows of the embedding. None if no partition into so many clusters was found.
     """
     starts = range(seed, seed + _WARD_STARTS)
-    groupings = [_groupings(Z, judge.weight, n_clusters, start) for start in starts]
+    groupings = [
+        _groupings(
+            Z, judge.weight, n_clusters, start, _GROUPS_PER_CLUSTER[: -(start > seed) or None]
+        )
+        for start in starts
+    ]
     candidates = {
         name: labels
         for name, labels in _candidates(judge, Z, groupings, n_clusters, n_init, seed, workers)
@@ -169,10 +175,12 @@ def best_partition(
     return Partition(candidates[best], scores)
 
 
-def _groupings(Z: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int) -> list[KMeans]:
+def _groupings(
+    Z: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int, per_cluster: tuple[int, ...]
+) -> list[KMeans]:
     """The rows in small groups, from few groups to many, each more than there are clusters."""
     most = min(_MOST_GROUPS, len(np.unique(Z, axis=0)) // _ROWS_PER_GROUP)
-    numbers = sorted({min(c * n_clusters, most) for c in _GROUPS_PER_CLUSTER})
+    numbers = sorted({min(c * n_clusters, most) for c in per_cluster})
     return [
         _k_means(Z, weight, n, "k-means++", 1, seed, _GROUP_ITERATIONS)
         for n in numbers
