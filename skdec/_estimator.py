@@ -184,7 +184,7 @@ class DECClustering(
         neighbours, with the contrastive loss InfoNCE in the kernel of DEC's Eq. 1 [3]_; then the
         decoder is trained again, to the new embedding.
     pretrain_steps : "auto" or int, default="auto"
-        Mini-batch steps of training the whole autoencoder. "auto" is 7 times the square root of
+        Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
@@ -305,12 +305,12 @@ class DECClustering(
     neighbor_loss_curve_ : list of float
         Mean loss of each epoch of training with neighbours; empty without.
     init_scores_ : dict of str to float
-        With ``init="auto"``, the score of each candidate partition by its name; the best was
-        taken, but k-means of the input only if better by 2.5 (n_clusters / rows)^2. The score is
-        the geometric mean of modularity and assortativity coefficient, the latter with weight
-        0.6, on the graph of the 5 nearest neighbours in the input (of its 50 leading principal
-        components if it has more features). Empty where the centres are those of k-means in the
-        embedding.
+        With ``init="auto"``, the score of each candidate partition by its name. The best was
+        taken, where to that of k-means of the input is added 0.3 / sqrt(5 rows), the sampling
+        error, less 3 (n_clusters / rows)^2. The score is the geometric mean of modularity and
+        assortativity coefficient, the latter with weight 0.6, on the graph of the 5 nearest
+        neighbours in the input (of its 50 leading principal components if it has more features).
+        Empty where the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.
     label_change_curve_ : list of float
@@ -318,7 +318,7 @@ class DECClustering(
     reconstruction_error_ : float
         Mean squared difference between a value of `X` and its reconstruction, in squared units
         of `X`. After self-training without reconstruction term the decoder has been trained
-        again, to the final embedding, by Muon in a seventh of `pretrain_steps`.
+        again, to the final embedding, by Muon in an eighth of `pretrain_steps`.
     autoencoder_ : torch.nn.Module
         The trained network with its `encoder` and `decoder`, on the scaled input.
     hidden_dims_ : tuple of int

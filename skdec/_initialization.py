@@ -33,9 +33,11 @@ _MOST_COMPONENTS = 50
 # are found over blocks of them, by so many iterations with so many directions to spare.
 _MOST_VALUES, _SUBSPACE_ITERATIONS, _SPARE_COMPONENTS = 2**25, 7, 10
 
-# k-means of the input optimises what it is judged by, compactness in the input space, where there
-# are few rows to a centre: it has to be better by this times (n_clusters / n_rows)^2.
-_HANDICAP = 2.5
+# k-means of the input is the simplest candidate: it is also taken if the best is better by less than
+# the score's sampling error, about this over the root of the number of the graph's edges. Where
+# there are few rows to a centre, though, it optimises what it is judged by, compactness in the
+# input space, and has to be better by this times (n_clusters / n_rows)^2.
+_SAMPLING_ERROR, _HANDICAP = 0.3, 3.0
 
 # Neighbours of a row in the graph that makes partitions, and in the one that judges them: with few,
 # small clusters can be told apart.
@@ -170,8 +172,9 @@ def best_partition(
         agreeing = [labels for name, labels in candidates.items() if scores[name] >= good]
         consensus = _consensus(agreeing, groupings[0][-1].labels_, judge.weight, n_clusters)
         candidates["consensus"], scores["consensus"] = consensus, judge.score(consensus)
-    handicap = _HANDICAP * (n_clusters / len(Z)) ** 2
-    best = max(scores, key=lambda name: scores[name] - handicap * (name == _K_MEANS_OF_INPUT))
+    advantage = _SAMPLING_ERROR / math.sqrt(judge.neighbors.size)
+    advantage -= _HANDICAP * (n_clusters / len(Z)) ** 2
+    best = max(scores, key=lambda name: scores[name] + advantage * (name == _K_MEANS_OF_INPUT))
     return Partition(candidates[best], scores)
 
 

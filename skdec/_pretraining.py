@@ -34,7 +34,7 @@ _STREAMS = {"autoencoder": "pretraining"}
 
 # The decoder is trained again in this share of the autoencoder's steps: after training with
 # neighbours, which moves the embedding far, and after self-training, which moves it little.
-_DECODER_SHARE, _LATER_DECODER_SHARE = 2 / 7, 1 / 7
+_DECODER_SHARE, _LATER_DECODER_SHARE = 1 / 4, 1 / 8
 _DECODER_OPTIMIZER = OptimizerSettings("muon", 0.01, momentum=0.9, decay="linear")
 
 
@@ -83,7 +83,7 @@ def auto_steps(n_rows: int) -> int:
     It is the number of steps that decides the accuracy, not that of epochs: it grows, but
     slower than the data do.
     """
-    return round(7 * math.sqrt(n_rows))
+    return round(8 * math.sqrt(n_rows))
 
 
 def auto_neighbor_steps(n_rows: int) -> int:

@@ -324,9 +324,9 @@ def test_verbose_prints_a_line_for_each_round_and_ten_for_each_other_training(ca
     starts = [line.split()[1] for line in lines]
     counts = {start: starts.count(start) for start in dict.fromkeys(starts)}
     assert list(counts) == ["autoencoder:", "neighbors:", "decoder:", "self-training:"]
-    # The decoder is trained for 58 epochs, of which every sixth is told and the last, and later for
-    # 29: every third of them and the last.
-    assert counts == {"autoencoder:": 10, "neighbors:": 10, "decoder:": 20, "self-training:": 3}
+    # The decoder is trained for 50 epochs, of which every fifth is told, and later for 25: every
+    # third of them and the last.
+    assert counts == {"autoencoder:": 10, "neighbors:": 10, "decoder:": 19, "self-training:": 3}
     quick().fit(X)
     assert capsys.readouterr().out == ""
 
