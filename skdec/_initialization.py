@@ -33,11 +33,11 @@ _MOST_COMPONENTS = 50
 # are found over blocks of them, by so many iterations with so many directions to spare.
 _MOST_VALUES, _SUBSPACE_ITERATIONS, _SPARE_COMPONENTS = 2**25, 7, 10
 
-# k-means of the input is the simplest candidate: it is also taken if the best is better by less than
-# the score's sampling error, about this over the root of the number of the graph's edges. Where
-# there are few rows to a centre, though, it optimises what it is judged by, compactness in the
-# input space, and has to be better by this times (n_clusters / n_rows)^2.
-_SAMPLING_ERROR, _HANDICAP = 0.3, 3.0
+# k-means of the input is the simplest candidate: it is also taken where the best is better by less
+# than the score's sampling error, about this over the root of the number of the graph's edges.
+# Where there are few rows to a centre, though, it optimises what it is judged by, compactness in
+# the input space, and has to be better by this times (n_clusters / n_rows)^2.
+_SAMPLING_ERROR, _HANDICAP = 0.3, 5.0
 
 # Neighbours of a row in the graph that makes partitions, and in the one that judges them: with few,
 # small clusters can be told apart.
@@ -50,9 +50,9 @@ _GROUPS_PER_CLUSTER, _MOST_GROUPS, _ROWS_PER_GROUP = (2, 3, 5, 10, 20, 40), 2_00
 # Groups are as useful before k-means has settled.
 _GROUP_ITERATIONS = 20
 
-# Ward's linkage costs so little that it is tried on the groups of so many k-means starts; after the
+# Ward's linkage costs so little that it is tried on the groups of three k-means starts; after the
 # first without the most groups, which take as long to find as all others.
-_WARD_STARTS = 3
+_GROUPS_OF_STARTS = (_GROUPS_PER_CLUSTER, _GROUPS_PER_CLUSTER[:-1], _GROUPS_PER_CLUSTER[:-1])
 
 # The consensus is that of the partitions whose scores are within this of the best.
 _CONSENSUS_MARGIN = 0.03
@@ -152,12 +152,9 @@ def best_partition(
 
     `Z` are these rows of the embedding. None if no partition into so many clusters was found.
     """
-    starts = range(seed, seed + _WARD_STARTS)
     groupings = [
-        _groupings(
-            Z, judge.weight, n_clusters, start, _GROUPS_PER_CLUSTER[: -(start > seed) or None]
-        )
-        for start in starts
+        _groupings(Z, judge.weight, n_clusters, seed + start, sizes)
+        for start, sizes in enumerate(_GROUPS_OF_STARTS)
     ]
     candidates = {
         name: labels
@@ -172,10 +169,14 @@ def best_partition(
         agreeing = [labels for name, labels in candidates.items() if scores[name] >= good]
         consensus = _consensus(agreeing, groupings[0][-1].labels_, judge.weight, n_clusters)
         candidates["consensus"], scores["consensus"] = consensus, judge.score(consensus)
-    advantage = _SAMPLING_ERROR / math.sqrt(judge.neighbors.size)
-    advantage -= _HANDICAP * (n_clusters / len(Z)) ** 2
-    best = max(scores, key=lambda name: scores[name] + advantage * (name == _K_MEANS_OF_INPUT))
+    best = _best(scores, n_clusters / len(Z), judge.neighbors.size)
     return Partition(candidates[best], scores)
+
+
+def _best(scores: dict[str, float], clusters_per_row: float, n_edges: int) -> str:
+    """Name of the candidate that is taken: k-means of the input is not judged as the others."""
+    advantage = _SAMPLING_ERROR / math.sqrt(n_edges) - _HANDICAP * clusters_per_row**2
+    return max(scores, key=lambda name: scores[name] + advantage * (name == _K_MEANS_OF_INPUT))
 
 
 def _groupings(

@@ -16,6 +16,7 @@ from skdec import DECClustering
 from skdec import _estimator as estimator_module
 from skdec._initialization import (
     _consensus,
+    _best,
     best_partition,
     input_judge,
     judged_rows,
@@ -187,6 +188,25 @@ def test_the_consensus_takes_a_weight_of_two_for_a_row_given_twice():
     )
     assert np.array_equal(np.repeat(weighted, weight), repeated)
     assert not np.array_equal(weighted, _consensus(partitions, groups, np.ones(120), 3))
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_clusters", "lead", "taken"),
+    [
+        (150, 3, -0.01, True),  # within the sampling error of few edges
+        (150, 3, -0.02, False),
+        (10_000, 10, -0.001, True),
+        (10_000, 10, -0.01, False),
+        (1000, 100, 0.03, False),  # ten rows to a centre
+        (1000, 100, 0.06, True),
+    ],
+)
+def test_k_means_of_the_input_wins_ties_but_not_where_it_has_few_rows_to_a_center(
+    n_rows, n_clusters, lead, taken
+):
+    scores = {"k-means, input": 0.8 + lead, "k-means": 0.7, "consensus": 0.8}
+    expected = "k-means, input" if taken else "consensus"
+    assert _best(scores, n_clusters / n_rows, 5 * n_rows) == expected
 
 
 def test_the_consensus_is_a_candidate_where_there_are_groups():
