@@ -15,8 +15,8 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from skdec import DECClustering
 from skdec import _estimator as estimator_module
 from skdec._initialization import (
-    _consensus,
     _best,
+    _consensus,
     best_partition,
     input_judge,
     judged_rows,
@@ -193,7 +193,7 @@ def test_the_consensus_takes_a_weight_of_two_for_a_row_given_twice():
 @pytest.mark.parametrize(
     ("n_rows", "n_clusters", "lead", "taken"),
     [
-        (150, 3, -0.01, True),  # within the sampling error of few edges
+        (150, 3, -0.008, True),  # within the sampling error of few edges
         (150, 3, -0.02, False),
         (10_000, 10, -0.001, True),
         (10_000, 10, -0.01, False),
