@@ -12,6 +12,9 @@ from ._threads import Workers, scikit_learn_alone
 # From this dimension on a tree visits nearly all rows, and brute force is quicker.
 _TREE_DIMENSIONS = 16
 
+# Rows of a block, at most. A tree of ten dimensions takes a time that grows faster than they do.
+_BLOCK_ROWS = 2**16
+
 # Weight of the assortativity coefficient in its mean with modularity. With more, images are cut
 # unevenly; with less, the largest class of texts is cut in two.
 _ASSORTATIVITY = 0.6
@@ -37,6 +40,21 @@ def nearest_neighbors(X, n_neighbors: int, workers: Workers) -> np.ndarray:
     is_self = found == np.arange(len(X))[:, None]
     is_self[~is_self.any(axis=1), -1] = True
     return found[~is_self].reshape(len(X), n_neighbors)
+
+
+def neighbors_in_blocks(X: np.ndarray, n_neighbors: int, seed: int, workers: Workers) -> np.ndarray:
+    """The nearest other rows of each row in its block, as of `nearest_neighbors`.
+
+    Blocks are of equal size and random; up to 65,536 rows are one block. The time grows like the
+    number of rows, and in a block of that many neighbours are hardly farther away than among all.
+    """
+    n_blocks = -(-len(X) // _BLOCK_ROWS)
+    order = np.random.default_rng(seed).permutation(len(X))
+    neighbors = np.empty((len(X), min(n_neighbors, len(X) // n_blocks - 1)), dtype=np.int64)
+    for block in map(np.sort, np.array_split(order, n_blocks)):
+        found = nearest_neighbors(X[block], neighbors.shape[1], workers)
+        neighbors[block] = block[found]
+    return neighbors
 
 
 def modularity(neighbors: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> float:

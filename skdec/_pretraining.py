@@ -18,7 +18,7 @@ from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
 from ._distributed import ALONE, Alone
 from ._inference import apply_to_rows
-from ._neighbors import nearest_neighbors
+from ._neighbors import neighbors_in_blocks
 from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
@@ -294,7 +294,8 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
     check_finite(Z, settings.optimizer)
     # A rank has only its share of a row's neighbours: more of its own would be further away.
     n_neighbors = math.ceil(settings.n_neighbors * training.group.share(len(Z)))
-    neighbors = nearest_neighbors(Z, n_neighbors, training.workers)
+    seed = derived_seed(settings.seed, "blocks")
+    neighbors = neighbors_in_blocks(Z, n_neighbors, seed, training.workers)
     neighbors = torch.from_numpy(neighbors).to(training.X.device)
 
     def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:

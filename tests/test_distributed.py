@@ -91,11 +91,11 @@ def fail_in_turn(rank):
         "clusters": fit(n_clusters=121),
         "invalid": fit(rows=spoilt),
     }
-    neighbors = _pretraining.nearest_neighbors
+    neighbors = _pretraining.neighbors_in_blocks
     if rank:  # long after the ranks have met
-        _pretraining.nearest_neighbors = interrupt
+        _pretraining.neighbors_in_blocks = interrupt
     told["interrupted"] = fit()
-    _pretraining.nearest_neighbors = neighbors
+    _pretraining.neighbors_in_blocks = neighbors
     told["after failures"] = fit()
     _distributed._ARRIVAL = timedelta(seconds=1)
     if rank == 0:

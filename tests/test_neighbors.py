@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits, make_blobs, make_circles, make_moons
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
+import skdec._neighbors
 from skdec import DECClustering
 from skdec import _estimator as estimator_module
 from skdec._initialization import (
@@ -22,7 +23,7 @@ from skdec._initialization import (
     judged_rows,
     weighted_means,
 )
-from skdec._neighbors import balanced_modularity, modularity, nearest_neighbors
+from skdec._neighbors import balanced_modularity, modularity, nearest_neighbors, neighbors_in_blocks
 from skdec._objectives import neighbor_contrast
 from skdec._self_training import SelfTrained
 from skdec._threads import Workers
@@ -69,6 +70,32 @@ def test_there_are_at_most_all_other_rows_as_neighbors():
 def test_neighbors_do_not_depend_on_the_number_of_threads():
     X = np.random.default_rng(0).integers(0, 4, size=(300, 3)).astype(float)  # many ties
     np.testing.assert_array_equal(neighbors_of(X, 5, 1), neighbors_of(X, 5, 3))
+
+
+def test_neighbors_of_a_single_block_are_those_among_all():
+    X = np.random.default_rng(0).normal(size=(200, 4))
+    with Workers(1) as workers:
+        found = neighbors_in_blocks(X, 5, 0, workers)
+    np.testing.assert_array_equal(found, neighbors_of(X, 5))
+
+
+def test_neighbors_in_blocks_are_the_nearest_of_random_blocks_that_cover_all(monkeypatch):
+    monkeypatch.setattr(skdec._neighbors, "_BLOCK_ROWS", 40)
+    X = np.random.default_rng(0).normal(size=(110, 4))
+    with Workers(1) as workers:
+        found, again, other = (neighbors_in_blocks(X, 36, seed, workers) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(found, again)
+    # Three blocks of 37, 37 and 36 rows: with 35 neighbours nearly all of its block are a row's.
+    assert found.shape == (110, 35)
+    reached = [{row, *neighbors} for row, neighbors in enumerate(found.tolist())]
+    blocks = {frozenset().union(*(r for r in reached if row in r)) for row in range(110)}
+    assert sorted(map(len, blocks)) == [36, 37, 37]
+    assert not np.array_equal(found, other)
+    distances = cdist(X, X)
+    for row, neighbors in enumerate(found):
+        (block,) = (block for block in blocks if row in block)
+        nearest = sorted(block - {row}, key=lambda other: distances[row, other])
+        assert neighbors.tolist() == nearest[:35]
 
 
 # --- Modularity ---
