@@ -196,7 +196,7 @@ class DECClustering(
         pretraining.
     n_neighbors : int, default=7
         Neighbours of each row, if "neighbors"; fewer if there are not as many rows. It
-        should not exceed the size of the smallest cluster. Of more than 65,536 rows they are
+        should not exceed the size of the smallest cluster. Of more than 131,072 rows they are
         the nearest in random blocks of at most as many.
     reconstruction_loss : {"mse", "bce"}, default="mse"
         Squared error or binary cross-entropy, averaged over features and rows.

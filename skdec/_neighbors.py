@@ -13,7 +13,7 @@ from ._threads import Workers, scikit_learn_alone
 _TREE_DIMENSIONS = 16
 
 # Rows of a block, at most. A tree of ten dimensions takes a time that grows faster than they do.
-_BLOCK_ROWS = 2**16
+_BLOCK_ROWS = 2**17
 
 # Weight of the assortativity coefficient in its mean with modularity. With more, images are cut
 # unevenly; with less, the largest class of texts is cut in two.
@@ -45,7 +45,7 @@ def nearest_neighbors(X, n_neighbors: int, workers: Workers) -> np.ndarray:
 def neighbors_in_blocks(X: np.ndarray, n_neighbors: int, seed: int, workers: Workers) -> np.ndarray:
     """The nearest other rows of each row in its block, as of `nearest_neighbors`.
 
-    Blocks are of equal size and random; up to 65,536 rows are one block. The time grows like the
+    Blocks are of equal size and random; up to 131,072 rows are one block. The time grows like the
     number of rows, and in a block of that many neighbours are hardly farther away than among all.
     """
     n_blocks = -(-len(X) // _BLOCK_ROWS)
