@@ -149,7 +149,7 @@ class DECClustering(
     hidden_dims : "auto" or array-like of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
         (w, w, w) with w = min(500, ceil(5 sqrt(number of distinct rows))): 500 from 10,000 rows
-        on. Published are (500, 500, 2000), which cost more than twice the time.
+        on. Published are (500, 500, 2000), which cost nearly twice the time.
     embedding_dim : "auto" or int, default="auto"
         Width of the embedding. "auto" is 10, as published.
     activation : {"relu", "leaky_relu", "elu", "gelu", "silu", "tanh"}, default="relu"

@@ -45,8 +45,8 @@ def nearest_neighbors(X, n_neighbors: int, workers: Workers) -> np.ndarray:
 def neighbors_in_blocks(X: np.ndarray, n_neighbors: int, seed: int, workers: Workers) -> np.ndarray:
     """The nearest other rows of each row in its block, as of `nearest_neighbors`.
 
-    Blocks are of equal size and random; up to 131,072 rows are one block. The time grows like the
-    number of rows, and in a block of that many neighbours are hardly farther away than among all.
+    Blocks are random and of equal size; up to 131,072 rows are one block. With many blocks the time
+    grows like the number of rows.
     """
     n_blocks = -(-len(X) // _BLOCK_ROWS)
     order = np.random.default_rng(seed).permutation(len(X))
