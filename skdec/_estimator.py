@@ -196,8 +196,9 @@ class DECClustering(
         pretraining.
     n_neighbors : int, default=7
         Neighbours of each row, if "neighbors"; fewer if there are not as many rows. It
-        should not exceed the size of the smallest cluster. Of more than 131,072 rows they are
-        the nearest in random blocks of at most as many.
+        should not exceed the size of the smallest cluster. A few are not the nearest, but at most
+        1.3 times as far away; of more than 131,072 rows they are sought in random blocks of at
+        most as many.
     reconstruction_loss : {"mse", "bce"}, default="mse"
         Squared error or binary cross-entropy, averaged over features and rows.
     corruption : float, default=0.2
@@ -246,7 +247,7 @@ class DECClustering(
         Rows of a mini-batch, at most (published: 256); pairs in training with neighbours.
     update_interval : "auto" or int, default="auto"
         Mini-batch steps between two updates of the target; a *round*. "auto" is one epoch, but
-        at least 30 steps.
+        at most the square root of the number of distinct rows and at least 30.
     max_iter : int, default=100
         Rounds of self-training, at most. 0 leaves out self-training: with a named `init`,
         autoencoder + k-means.

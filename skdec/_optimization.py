@@ -128,12 +128,10 @@ class ShardedOptimizer:
         self._generators = [random_stream(seed, f"shard {k}", device) for k in range(n_shards)]
         self._local_randomness = not draws_nothing(module)
 
-        # Sums over the shards; torch's optimisers want the precision of the weights.
-        exact = None if settings.name == "muon" else torch.float32
-        self._gradients = [
-            torch.zeros_like(self._of_segments(segments, piece), dtype=exact)
-            for piece in layout.pieces
-        ]
+        # The shards' gradients are added up in that of the first. torch's optimisers want it in the
+        # precision of the weights: then it is copied.
+        sums = [self._of_segments(self._shard_gradients[0], piece) for piece in layout.pieces]
+        self._gradients = sums if settings.name == "muon" else [g.float() for g in sums]
         self._optimizers = self._new_optimizers()
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
@@ -236,9 +234,10 @@ class ShardedOptimizer:
     def _update_piece(self, position: int) -> None:
         piece, gradient = self._layout.pieces[position], self._gradients[position]
         first, *others = (self._of_segments(s, piece) for s in self._shard_gradients)
-        gradient.copy_(first)
         for other in others:
-            gradient += other
+            first += other
+        if gradient.dtype != first.dtype:
+            gradient.copy_(first)
         self._optimizers[position].step()
         if piece.start < self._layout.n_layered and self._cast.dtype != torch.float32:
             piece.of(self._cast).copy_(piece.of(self.weights))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -92,8 +93,8 @@ class _Model(nn.Module):
 
 
 def auto_update_interval(n_rows: int, batch_size: int) -> int:
-    """One epoch of mini-batch steps, but at least 30."""
-    return max(30, steps_per_epoch(n_rows, batch_size))
+    """One epoch of mini-batch steps, but at most the root of the number of rows and at least 30."""
+    return max(30, min(steps_per_epoch(n_rows, batch_size), math.isqrt(n_rows)))
 
 
 def align(

@@ -93,9 +93,17 @@ def all_to_the_first(Q, weight):
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "batch_size", "expected"), [(100, 256, 30), (7680, 256, 30), (7681, 256, 31)]
+    ("n_rows", "batch_size", "expected"),
+    [
+        (100, 256, 30),
+        (100, 1, 30),
+        (7680, 256, 30),
+        (7681, 256, 31),
+        (60_000, 256, 235),
+        (1_000_000, 256, 1000),
+    ],
 )
-def test_the_automatic_interval_is_an_epoch_of_at_least_thirty_steps(n_rows, batch_size, expected):
+def test_the_automatic_interval_is_an_epoch_within_bounds(n_rows, batch_size, expected):
     assert auto_update_interval(n_rows, batch_size) == expected
 
 
