@@ -148,7 +148,7 @@ class DECClustering(
         Number of clusters.
     hidden_dims : "auto" or array-like of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
-        (w, w, w) with w = min(500, ceil(5 sqrt(number of distinct rows))): 500 from 10,000 rows
+        (w, w, w) with w = min(500, ceil(10 sqrt(number of distinct rows))): 500 from 2,500 rows
         on. Published are (500, 500, 2000), which cost nearly twice the time.
     embedding_dim : "auto" or int, default="auto"
         Width of the embedding. "auto" is 10, as published.
@@ -205,7 +205,7 @@ class DECClustering(
         Share of each layer's inputs that is set to 0 in layer-wise pretraining; in [0, 1).
     pretrain_optimizer : {"muon", "adam", "sgd"}, default="muon"
         Optimiser of pretraining. "muon" makes the singular values of each step's momentum nearly
-        equal [5]_, here for at most 100 rows of a weight matrix at a time.
+        equal [5]_, here for at most 32 rows of a weight matrix at a time.
     pretrain_learning_rate : float, default=0.01
         Initial learning rate of pretraining; with "muon" about the distance by which a step moves
         the weights of a neuron. Usual for "adam" are 0.001, and 0.002 with neighbours.

@@ -15,8 +15,8 @@ _TREE_DIMENSIONS = 16
 # Rows of a block, at most. A tree of ten dimensions takes a time that grows faster than they do.
 _BLOCK_ROWS = 2**17
 
-# Where neighbours are only drawn from: all but one in 500 of those found with this slack are the right
-# ones (MNIST), at half of the cost.
+# Where neighbours are only drawn from. All but one in 500 of those found with this slack are the
+# right ones (MNIST), at half of the cost.
 _SLACK = 0.3
 
 # Weight of the assortativity coefficient in its mean with modularity. With more, images are cut
@@ -43,9 +43,7 @@ def nearest_neighbors(X, n_neighbors: int, workers: Workers, slack: float = 0.0)
     tree = KDTree(X)
     # In the order of the leaves what one row needs of the tree is in the cache for the next one.
     order, found = tree.indices, np.empty((len(X), n_neighbors + 1), dtype=np.int64)
-    _, found[order] = tree.query(
-        X[order], n_neighbors + 1, eps=slack, workers=workers.n_workers
-    )
+    _, found[order] = tree.query(X[order], n_neighbors + 1, eps=slack, workers=workers.n_workers)
     # A row is usually the first of its own neighbours, but not among rows that coincide with it.
     is_self = found == np.arange(len(X))[:, None]
     is_self[~is_self.any(axis=1), -1] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -105,8 +105,9 @@ class ShardedOptimizer:
         self._group, self._share, self._steps_apart = group, share, 0
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self._layout = layout = _Layout.of(trained, stacked=settings.name == "muon")
-        parameters = [trained[name].detach().float() for name in layout.names]
-        self.weights = torch.cat([part for parts in layout.parts(parameters) for part in parts])
+        self.weights = torch.zeros(layout.n_weights, device=device)
+        for name, place in layout.places.items():
+            self.weights[place] = trained[name].detach().reshape(-1)
         layout.bind(module, self.weights, self.weights)
         layered = self.weights[: layout.n_layered]
         self._cast = layered if dtype == torch.float32 else layered.to(dtype)
@@ -122,16 +123,17 @@ class ShardedOptimizer:
             layout.bind(replica, self._cast, self.weights)
         self._buffers = list(module.buffers())
         self._parameters = [layout.parameters(replica) for replica in self._replicas]
-        # In the precisions in which they come.
-        segments = self._cast, self.weights[layout.n_layered :]
-        self._shard_gradients = [[torch.zeros_like(s) for s in segments] for _ in self._replicas]
         self._generators = [random_stream(seed, f"shard {k}", device) for k in range(n_shards)]
         self._local_randomness = not draws_nothing(module)
 
-        # The shards' gradients are added up in that of the first. torch's optimisers want it in the
-        # precision of the weights: then it is copied.
-        sums = [self._of_segments(self._shard_gradients[0], piece) for piece in layout.pieces]
-        self._gradients = sums if settings.name == "muon" else [g.float() for g in sums]
+        # The shards' gradients are added up in the precision in which they come; torch's optimisers
+        # want a copy in that of the weights. What belongs to no parameter stays zero.
+        self._sums = [
+            torch.zeros_like(piece.of(self.weights), dtype=dtype if self._is_cast(piece) else None)
+            for piece in layout.pieces
+        ]
+        is_muon = settings.name == "muon"
+        self._gradients = self._sums if is_muon else [g.float() for g in self._sums]
         self._optimizers = self._new_optimizers()
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
@@ -186,10 +188,14 @@ class ShardedOptimizer:
         for optimizer in self._optimizers:
             optimizer.param_groups[0]["lr"] = learning_rate
         shards = torch.tensor_split(batch, len(self._replicas))
-        losses = self._map(
-            lambda k: self._shard_gradient(k, loss, shards[k], len(batch)), range(len(shards))
+        n_shards = max(1, min(len(shards), len(batch)))  # the others have no rows
+        losses, gradients = zip(
+            *self._map(
+                lambda k: self._shard_gradient(k, loss, shards[k], len(batch)), range(n_shards)
+            ),
+            strict=True,
         )
-        self._map(self._update_piece, range(len(self._layout.pieces)))
+        self._map(lambda k: self._update_piece(k, gradients), range(len(self._layout.pieces)))
         self._steps_apart += 1
         if self._steps_apart >= self._group.steps_apart:
             self.meet()
@@ -201,23 +207,18 @@ class ShardedOptimizer:
         self._cast.copy_(self.weights[: len(self._cast)])
         self._steps_apart = 0
 
-    def _shard_gradient(self, k: int, loss: Loss, rows: Tensor, n_batch: int) -> Tensor:
+    def _shard_gradient(
+        self, k: int, loss: Loss, rows: Tensor, n_batch: int
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A shard's part of the batch's mean loss, and its gradient by parameters."""
         replica, generator = self._replicas[k], self._generators[k]
-        if not len(rows):
-            for segment in self._shard_gradients[k]:
-                segment.zero_()
-            return self.weights.new_zeros(())
         # Batch statistics of a single row are undefined: it is normalised by the running ones.
         replica.train(n_batch > 1)
         randomness = LocalRandomness(generator) if self._local_randomness else nullcontext()
         with torch.enable_grad(), randomness:
             value = loss(replica, rows, generator) / n_batch
             gradients = torch.autograd.grad(value, self._parameters[k], materialize_grads=True)
-        segments = zip(self._shard_gradients[k], self._layout.parts(gradients), strict=True)
-        for segment, parts in segments:
-            if parts:
-                torch.cat(parts, out=segment)
-        return value.detach()
+        return value.detach(), gradients
 
     def _new_optimizers(self) -> list[Stepper]:
         return [
@@ -225,22 +226,30 @@ class ShardedOptimizer:
             for piece, gradient in zip(self._layout.pieces, self._gradients, strict=True)
         ]
 
-    def _of_segments(self, segments: list[Tensor], piece: _Piece) -> Tensor:
-        n_layered = self._layout.n_layered
-        if piece.start < n_layered:
-            return piece.of(segments[0])
-        return piece.of(segments[1], -n_layered)
+    def _is_cast(self, piece: _Piece) -> bool:
+        return piece.start < self._layout.n_layered and self._cast.dtype != torch.float32
 
-    def _update_piece(self, position: int) -> None:
-        piece, gradient = self._layout.pieces[position], self._gradients[position]
-        first, *others = (self._of_segments(s, piece) for s in self._shard_gradients)
-        for other in others:
-            first += other
-        if gradient.dtype != first.dtype:
-            gradient.copy_(first)
+    def _update_piece(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
+        piece, total = self._layout.pieces[position], self._sums[position]
+        for part in self._layout.parts(piece):
+            own = total.view(-1)[part.where]
+            first, *others = (shard[part.parameter].reshape(-1)[part.of] for shard in gradients)
+            own.copy_(first)
+            for other in others:
+                own += other
+        if self._gradients[position] is not total:
+            self._gradients[position].copy_(total)
         self._optimizers[position].step()
-        if piece.start < self._layout.n_layered and self._cast.dtype != torch.float32:
+        if self._is_cast(piece):
             piece.of(self._cast).copy_(piece.of(self.weights))
+
+
+class _Part(NamedTuple):
+    """Where in a piece numbers of a parameter lie, and which of them."""
+
+    where: slice
+    parameter: int
+    of: slice
 
 
 class _Piece(NamedTuple):
@@ -254,11 +263,13 @@ class _Piece(NamedTuple):
     size: int
     width: int
 
-    def of(self, vector: Tensor, shift: int = 0) -> Tensor:
+    @property
+    def end(self) -> int:
+        return self.start + len(self.n_rows) * self.size * self.width
+
+    def of(self, vector: Tensor) -> Tensor:
         """Its numbers of `vector`, of shape (groups, size, width)."""
-        shape = len(self.n_rows), self.size, self.width
-        start = self.start + shift
-        return vector[start : start + math.prod(shape)].view(shape)
+        return vector[self.start : self.end].view(len(self.n_rows), self.size, self.width)
 
 
 class _Layout(NamedTuple):
@@ -267,8 +278,7 @@ class _Layout(NamedTuple):
     Those of layers are its first `n_layered` numbers; the module's direct parameters come last.
     """
 
-    names: list[str]
-    starts: list[int]
+    places: dict[str, slice]
     pieces: list[_Piece]
     n_layered: int
     n_weights: int
@@ -282,30 +292,29 @@ class _Layout(NamedTuple):
         starts, pieces, n_layered = lay(layered, 0)
         direct_starts, direct_pieces, n_weights = lay(direct, n_layered)
         starts |= direct_starts
+        places = {n: slice(start, start + parameters[n].numel()) for n, start in starts.items()}
         # In the threads' pile the large pieces come first.
-        pieces = sorted(pieces + direct_pieces, key=lambda p: -len(p.n_rows) * p.size * p.width)
-        return cls(list(starts), list(starts.values()), pieces, n_layered, n_weights)
+        pieces = sorted(pieces + direct_pieces, key=lambda piece: piece.start - piece.end)
+        return cls(places, pieces, n_layered, n_weights)
 
     def parameters(self, module: nn.Module) -> list[nn.Parameter]:
-        """Those of the module, in the order of the vector."""
-        return [module.get_parameter(name) for name in self.names]
+        """Those of the module, in the order of `places`."""
+        return [module.get_parameter(name) for name in self.places]
 
     def bind(self, module: nn.Module, layered: Tensor, weights: Tensor) -> None:
         """Make parameters views: those of layers of the vector `layered`, others of `weights`."""
-        for parameter, start in zip(self.parameters(module), self.starts, strict=True):
-            vector = layered if start < self.n_layered else weights
-            parameter.data = vector[start : start + parameter.numel()].view(parameter.shape)
+        places = self.places.values()
+        for parameter, place in zip(self.parameters(module), places, strict=True):
+            vector = layered if place.start < self.n_layered else weights
+            parameter.data = vector[place].view(parameter.shape)
 
-    def parts(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """What makes up the vector, given tensors for the parameters: of layers, and the rest."""
-        segments: tuple[list[Tensor], list[Tensor]] = [], []
-        ends = [*self.starts[1:], self.n_weights]
-        for tensor, start, end in zip(tensors, self.starts, ends, strict=True):
-            parts = segments[start >= self.n_layered]
-            parts.append(tensor.reshape(-1))
-            if end - start > tensor.numel():
-                parts.append(tensor.new_zeros(end - start - tensor.numel()))
-        return segments
+    def parts(self, piece: _Piece) -> Iterator[_Part]:
+        """What of the parameters is in the piece."""
+        for parameter, place in enumerate(self.places.values()):
+            start, end = max(place.start, piece.start), min(place.stop, piece.end)
+            if start < end:
+                where = slice(start - piece.start, end - piece.start)
+                yield _Part(where, parameter, slice(start - place.start, end - place.start))
 
 
 _Shapes = dict[str, tuple[int, ...]]
