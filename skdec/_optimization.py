@@ -188,7 +188,7 @@ class ShardedOptimizer:
         for optimizer in self._optimizers:
             optimizer.param_groups[0]["lr"] = learning_rate
         shards = torch.tensor_split(batch, len(self._replicas))
-        n_shards = max(1, min(len(shards), len(batch)))  # the others have no rows
+        n_shards = min(len(shards), len(batch))  # the others have no rows
         losses, gradients = zip(
             *self._map(
                 lambda k: self._shard_gradient(k, loss, shards[k], len(batch)), range(n_shards)
