@@ -105,7 +105,7 @@ class ShardedOptimizer:
         self._group, self._share, self._steps_apart = group, share, 0
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self._layout = layout = _Layout.of(trained, stacked=settings.name == "muon")
-        self.weights = torch.zeros(layout.n_weights, device=device)
+        self.weights = torch.zeros(layout.n_weights, dtype=torch.float32, device=device)
         for name, place in layout.places.items():
             self.weights[place] = trained[name].detach().reshape(-1)
         layout.bind(module, self.weights, self.weights)
