@@ -148,8 +148,9 @@ class DECClustering(
         Number of clusters.
     hidden_dims : "auto" or array-like of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
-        (w, w, w) with w = min(500, ceil(10 sqrt(number of distinct rows))): 500 from 2,500 rows
-        on. Published are (500, 500, 2000), which cost nearly twice the time.
+        (w, w, w) with w = min(480, 10 sqrt(number of distinct rows)), rounded up to a multiple of
+        16: 480 from 2,153 rows on. Published are (500, 500, 2000), which cost nearly twice the
+        time.
     embedding_dim : "auto" or int, default="auto"
         Width of the embedding. "auto" is 10, as published.
     activation : {"relu", "leaky_relu", "elu", "gelu", "silu", "tanh"}, default="relu"

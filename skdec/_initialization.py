@@ -34,10 +34,11 @@ _MOST_COMPONENTS = 50
 _MOST_VALUES, _SUBSPACE_ITERATIONS, _SPARE_COMPONENTS = 2**25, 7, 10
 
 # k-means of the input is the simplest candidate: it is also taken where the best is better by less
-# than the score's sampling error, about this over the root of the number of the graph's edges.
+# than the score's standard error, this over the root of the number of the graph's edges (where four
+# fifths of them are inside clusters).
 # Where there are few rows to a centre, though, it optimises what it is judged by, compactness in
 # the input space, and has to be better by this times (n_clusters / n_rows)^2.
-_SAMPLING_ERROR, _HANDICAP = 0.3, 5.0
+_STANDARD_ERROR, _HANDICAP = 0.4, 5.0
 
 # Neighbours of a row in the graph that makes partitions, and in the one that judges them: with few,
 # small clusters can be told apart.
@@ -152,10 +153,7 @@ def best_partition(
 
     `Z` are these rows of the embedding. None if no partition into so many clusters was found.
     """
-    groupings = [
-        _groupings(Z, judge.weight, n_clusters, seed + start, sizes)
-        for start, sizes in enumerate(_GROUPS_OF_STARTS)
-    ]
+    groupings = _groupings(Z, judge.weight, n_clusters, seed, workers)
     candidates = {
         name: labels
         for name, labels in _candidates(judge, Z, groupings, n_clusters, n_init, seed, workers)
@@ -175,20 +173,35 @@ def best_partition(
 
 def _best(scores: dict[str, float], clusters_per_row: float, n_edges: int) -> str:
     """Name of the candidate that is taken: k-means of the input is not judged as the others."""
-    advantage = _SAMPLING_ERROR / math.sqrt(n_edges) - _HANDICAP * clusters_per_row**2
+    advantage = _STANDARD_ERROR / math.sqrt(n_edges) - _HANDICAP * clusters_per_row**2
     return max(scores, key=lambda name: scores[name] + advantage * (name == _K_MEANS_OF_INPUT))
 
 
 def _groupings(
-    Z: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int, per_cluster: tuple[int, ...]
-) -> list[KMeans]:
-    """The rows in small groups, from few groups to many, each more than there are clusters."""
+    Z: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int, workers: Workers
+) -> list[list[KMeans]]:
+    """For each k-means start the rows in small groups, from few groups to many.
+
+    Each grouping has more groups than there are clusters.
+    """
     most = min(_MOST_GROUPS, len(np.unique(Z, axis=0)) // _ROWS_PER_GROUP)
-    numbers = sorted({min(c * n_clusters, most) for c in per_cluster})
+    sizes = [
+        (n_groups, start)
+        for start, per_cluster in enumerate(_GROUPS_OF_STARTS)
+        for n_groups in {min(c * n_clusters, most) for c in per_cluster}
+        if n_groups > n_clusters
+    ]
+    sizes.sort(reverse=True)  # in the threads' pile the slow ones come first
+
+    def group(size: tuple[int, int]) -> KMeans:
+        n_groups, start = size
+        return _k_means(Z, weight, n_groups, "k-means++", 1, seed + start, _GROUP_ITERATIONS)
+
+    with scikit_learn_alone():
+        found = dict(zip(sizes, workers.map(group, sizes), strict=True))
     return [
-        _k_means(Z, weight, n, "k-means++", 1, seed, _GROUP_ITERATIONS)
-        for n in numbers
-        if n > n_clusters
+        [found[size] for size in reversed(sizes) if size[1] == start]
+        for start in range(len(_GROUPS_OF_STARTS))
     ]
 
 
@@ -208,10 +221,15 @@ def _candidates(
     neighbour graph, finds long or uneven ones; the more groups, the finer the shapes. Ward's
     method joins the same groups, one by one, to compact clusters of any size.
     """
-    weight = judge.weight
-    for name, rows in ((_K_MEANS_OF_INPUT, judge.x), ("k-means", Z)):
-        if len(np.unique(rows, axis=0)) >= n_clusters:
-            yield name, _k_means(rows, weight, n_clusters, "k-means++", n_init, seed).labels_
+    weight, spaces = judge.weight, {_K_MEANS_OF_INPUT: judge.x, "k-means": Z}
+    spaces = {n: rows for n, rows in spaces.items() if len(np.unique(rows, axis=0)) >= n_clusters}
+
+    def by_k_means(rows: np.ndarray) -> np.ndarray:
+        return _k_means(rows, weight, n_clusters, "k-means++", n_init, seed).labels_
+
+    with scikit_learn_alone():
+        partitions = workers.map(by_k_means, list(spaces.values()))
+    yield from zip(spaces, partitions, strict=True)
     graph = _symmetric_graph(nearest_neighbors(Z, _N_NEIGHBORS, workers), weight)
     for grouping in groupings[0]:
         groups = grouping.labels_
@@ -296,7 +314,8 @@ def initial_centers(
     # Distinct rows may share an embedding, to the bit.
     n_found = min(n_clusters, len(np.unique(Z, axis=0)))
     start = init if isinstance(init, str) else init[:n_found]
-    centers = _k_means(Z, weight, n_found, start, n_init, seed).cluster_centers_
+    with scikit_learn_alone():
+        centers = _k_means(Z, weight, n_found, start, n_init, seed).cluster_centers_
     return np.resize(centers, (n_clusters, Z.shape[1]))
 
 
@@ -309,6 +328,6 @@ def _k_means(
     seed: int,
     max_iter: int = 300,
 ) -> KMeans:
+    """k-means, for callers that have scikit-learn alone; several threads may do so at once."""
     kmeans = KMeans(n_clusters, init=init, n_init=n_init, max_iter=max_iter, random_state=seed)
-    with scikit_learn_alone():
-        return kmeans.fit(Z.astype(np.float64), sample_weight=weight)
+    return kmeans.fit(Z.astype(np.float64), sample_weight=weight)

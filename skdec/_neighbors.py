@@ -15,6 +15,9 @@ _TREE_DIMENSIONS = 16
 # Rows of a block, at most. A tree of ten dimensions takes a time that grows faster than they do.
 _BLOCK_ROWS = 2**17
 
+# Rows whose neighbours one thread finds at once by brute force.
+_QUERIES = 2048
+
 # Where neighbours are only drawn from. All but one in 500 of those found with this slack are the
 # right ones (MNIST), at half of the cost.
 _SLACK = 0.3
@@ -35,19 +38,32 @@ def nearest_neighbors(X, n_neighbors: int, workers: Workers, slack: float = 0.0)
     n_neighbors = min(n_neighbors, X.shape[0] - 1)
     X = _in_units_of_its_spread(X)
     if issparse(X) or X.shape[1] >= _TREE_DIMENSIONS:
-        # With several threads equally distant neighbours may come in another order.
-        with scikit_learn_alone():
-            return (
-                NearestNeighbors(n_neighbors=n_neighbors).fit(X).kneighbors(return_distance=False)
-            )
-    tree = KDTree(X)
-    # In the order of the leaves what one row needs of the tree is in the cache for the next one.
-    order, found = tree.indices, np.empty((len(X), n_neighbors + 1), dtype=np.int64)
-    _, found[order] = tree.query(X[order], n_neighbors + 1, eps=slack, workers=workers.n_workers)
+        found = _by_brute_force(X, n_neighbors + 1, workers)
+    else:
+        found = _by_tree(X, n_neighbors + 1, slack, workers)
     # A row is usually the first of its own neighbours, but not among rows that coincide with it.
-    is_self = found == np.arange(len(X))[:, None]
+    is_self = found == np.arange(len(found))[:, None]
     is_self[~is_self.any(axis=1), -1] = True
-    return found[~is_self].reshape(len(X), n_neighbors)
+    return found[~is_self].reshape(len(found), n_neighbors)
+
+
+def _by_brute_force(X, n_neighbors: int, workers: Workers) -> np.ndarray:
+    """With several threads for a block equally distant rows might come in another order."""
+    with scikit_learn_alone():
+        search = NearestNeighbors(n_neighbors=n_neighbors).fit(X)
+        found = workers.map(
+            lambda start: search.kneighbors(X[start : start + _QUERIES], return_distance=False),
+            range(0, X.shape[0], _QUERIES),
+        )
+    return np.concatenate(found)
+
+
+def _by_tree(X: np.ndarray, n_neighbors: int, slack: float, workers: Workers) -> np.ndarray:
+    """In the order of the leaves what one row needs of the tree is in the cache for the next."""
+    tree = KDTree(X)
+    order, found = tree.indices, np.empty((len(X), n_neighbors), dtype=np.int64)
+    _, found[order] = tree.query(X[order], n_neighbors, eps=slack, workers=workers.n_workers)
+    return found
 
 
 def neighbors_in_blocks(X: np.ndarray, n_neighbors: int, seed: int, workers: Workers) -> np.ndarray:

@@ -23,9 +23,10 @@ Stepper = torch.optim.Optimizer | Muon
 # loss(module, rows, generator) -> sum of the losses of the rows with these numbers
 Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
 
-# A batch is cut into shards of at least this many rows, at most four; weights are updated in
-# pieces of about this many numbers.
-_SHARD_ROWS, _MOST_SHARDS = 128, 4
+# A batch is cut in halves of at least so many rows, and into more shards, at most four, only if
+# they have so many: products of fewer rows are slower. Weights are updated in pieces of about
+# this many numbers.
+_LEAST_HALF, _SHARD_ROWS, _MOST_SHARDS = 128, 512, 4
 _PIECE_WEIGHTS = 2**19
 
 # Products of weights and rows below which handing a shard to another thread costs more than
@@ -72,7 +73,9 @@ class OptimizerSettings:
 
 def number_of_shards(batch_size: int) -> int:
     """Shards into which a batch of so many rows is cut on a CPU."""
-    return min(max(batch_size // _SHARD_ROWS, 1), _MOST_SHARDS)
+    if batch_size < 2 * _LEAST_HALF:
+        return 1
+    return min(max(batch_size // _SHARD_ROWS, 2), _MOST_SHARDS)
 
 
 class ShardedOptimizer:

@@ -377,6 +377,6 @@ def test_pairs_are_contrasted_in_groups_of_a_bounded_size(monkeypatch):
     monkeypatch.setattr("skdec._pretraining.neighbor_contrast", recording)
     X = np.random.default_rng(0).normal(size=(700, 4)).astype(np.float32)
     quick(batch_size=700, neighbor_steps=3, hidden_dims=(8,)).fit(X)
-    # Four shards of 175 pairs, each cut in three, in each of the steps.
-    assert sorted(set(sizes)) == [47, 64]
+    # Two shards of 350 pairs, each cut in six, in each of the steps.
+    assert sorted(set(sizes)) == [30, 64]
     assert sum(sizes) == 3 * 700

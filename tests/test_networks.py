@@ -84,12 +84,12 @@ def x_for(architecture, n_rows=6):
 # --- Sizes ---
 
 
-def test_widths_grow_with_the_rows_up_to_five_hundred():
-    numbers = [1, 2, 10, 100, 1000, 2400, 2500, 70_000, 10**7]
+def test_widths_grow_with_the_rows_up_to_480():
+    numbers = [1, 2, 10, 100, 1000, 2152, 2153, 70_000, 10**7]
     widths = [auto_hidden_dims(n_rows) for n_rows in numbers]
     assert widths == sorted(widths)
-    assert all(dims == (500, 500, 500) for dims in widths[-3:])
-    assert widths[0] == (10, 10, 10) and widths[3] == (100, 100, 100) and widths[5] < widths[-1]
+    assert all(dims == (480, 480, 480) for dims in widths[-3:])
+    assert widths[0] == (16, 16, 16) and widths[3] == (112, 112, 112) and widths[5] < widths[-1]
 
 
 def test_the_automatic_embedding_has_ten_dimensions():
