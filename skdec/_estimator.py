@@ -1164,12 +1164,12 @@ class DECClustering(
         return initial._replace(score=score)
 
     def _judge(self, initial, centers, embedding, x, workers, group):
-        """Score and number of the clusters, as `predict` would give them."""
+        """Score and number of the clusters that `predict` would give, up to rounding."""
         labels = self._assign(initial.judged, centers, embedding, x, workers)
         return group.first(lambda all: (initial.judge.score(all), len(np.unique(all))), labels)
 
     def _assign(self, at, centers, embedding, x, workers):
-        """Labels of the rows `at`, as `predict` would give them."""
+        """Labels of the rows `at`, as `predict` would give them, up to rounding."""
         Z = embedding.embed_scaled(_chosen(x, at), workers).cpu().numpy()
         return soft_assignment(Z, centers, self.alpha, workers).argmax(axis=1)
 

@@ -168,11 +168,11 @@ def test_a_model_goes_on_with_smaller_blocks_and_gives_the_same_bits(monkeypatch
     expected = getattr(model, method)(rows)
     sizes, apply_to_rows = [], _inference.apply_to_rows
 
-    def with_little_memory(module, x, workers):
+    def with_little_memory(module, x, workers, as_alone):
         sizes.append(len(x))
         if len(x) > 30:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return apply_to_rows(module, x, workers)
+        return apply_to_rows(module, x, workers, as_alone)
 
     monkeypatch.setattr(_inference, "apply_to_rows", with_little_memory)
     np.testing.assert_array_equal(getattr(model, method)(rows), expected)

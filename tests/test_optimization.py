@@ -110,7 +110,9 @@ def test_without_decay_the_learning_rate_is_constant():
 # --- Steps ---
 
 
-@pytest.mark.parametrize(("batch_size", "n_shards"), [(4, 1), (255, 1), (256, 2), (1535, 2), (2048, 4)])
+@pytest.mark.parametrize(
+    ("batch_size", "n_shards"), [(4, 1), (255, 1), (256, 2), (1535, 2), (2048, 4)]
+)
 def test_a_step_of_sgd_goes_down_the_gradient_of_the_mean_loss(workers, batch_size, n_shards):
     X, module = rows(), network()
     plain = copy.deepcopy(module)
