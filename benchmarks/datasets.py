@@ -95,7 +95,9 @@ DATA_SETS = {
     "blobs": partial(_made, datasets.make_blobs, n_features=10, centers=6, random_state=0),
     "anisotropic": _anisotropic,
     "varied": partial(_made, datasets.make_blobs, cluster_std=[1.0, 2.5, 0.5], random_state=170),
-    "usps, imbalanced 0.1": partial(_imbalanced, "usps", 0.1),
-    "mnist-10k, imbalanced 0.1": partial(_imbalanced, "mnist-10k", 0.1),
     "mnist": partial(load_images, "mnist"),
+} | {
+    f"{name}, imbalanced {rate}": partial(_imbalanced, name, rate)
+    for name in ("usps", "mnist-10k")
+    for rate in (0.1, 0.3, 0.5, 0.7, 0.9)
 }

@@ -22,8 +22,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from skdec import DECClustering
-from skdec._batching import steps_per_epoch
 from skdec._pretraining import auto_neighbor_steps, auto_steps
+from skdec._self_training import auto_update_interval
 
 _STEP = math.sqrt(10.0)
 
@@ -42,7 +42,7 @@ def defaults(X: np.ndarray) -> dict[str, float]:
         "n_init": now.n_init,
         "alpha": now.alpha,
         "learning_rate": now.learning_rate,
-        "update_interval": max(30, steps_per_epoch(n_rows, now.batch_size)),
+        "update_interval": auto_update_interval(n_rows, now.batch_size),
         "tol": now.tol,
     }
 

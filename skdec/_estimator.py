@@ -309,7 +309,7 @@ class DECClustering(
         Mean loss of each epoch of training with neighbours; empty without.
     init_scores_ : dict of str to float
         With ``init="auto"``, the score of each candidate partition by its name. The best was
-        taken, where to that of k-means of the input is added 0.3 / sqrt(5 rows), the sampling
+        taken, where to that of k-means of the input is added 0.4 / sqrt(5 rows), the standard
         error, less 5 (n_clusters / rows)^2. The score is the geometric mean of modularity and
         assortativity coefficient, the latter with weight 0.6, on the graph of the 5 nearest
         neighbours in the input (of its 50 leading principal components if it has more features).
