@@ -48,6 +48,7 @@ from ._pretraining import (
     Pretrained,
     PretrainingSettings,
     PretrainingStopped,
+    auto_neighbor_steps,
     auto_steps,
     check_finite,
     pretrain,
@@ -184,12 +185,13 @@ class DECClustering(
         neighbours, with the contrastive loss InfoNCE in the kernel of DEC's Eq. 1 [3]_; then the
         decoder is trained again, to the new embedding.
     pretrain_steps : "auto" or int, default="auto"
-        Mini-batch steps of training the whole autoencoder. "auto" is 7 times the square root of
-        the number of distinct rows: 700 for 10,000 rows. Adam and SGD need several times as many.
+        Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
+        the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
     neighbor_steps : "auto" or int, default="auto"
-        Mini-batch steps of training with neighbours, if "neighbors". "auto" as above.
+        Mini-batch steps of training with neighbours, if "neighbors". "auto" is 6 times the square
+        root of the number of distinct rows.
     neighbor_learning_rate : float, default=0.02
         Initial learning rate of training with neighbours; optimiser and decay are those of
         pretraining.
@@ -1015,7 +1017,7 @@ class DECClustering(
             stages=self.pretraining,
             layerwise_steps=_resolve(self.layerwise_steps, auto_steps(n_rows)),
             steps=_resolve(self.pretrain_steps, auto_steps(n_rows)),
-            neighbor_steps=_resolve(self.neighbor_steps, auto_steps(n_rows)),
+            neighbor_steps=_resolve(self.neighbor_steps, auto_neighbor_steps(n_rows)),
             n_neighbors=self.n_neighbors,
             reconstruction_loss=self.reconstruction_loss,
             corruption=self.corruption,

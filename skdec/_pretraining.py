@@ -78,12 +78,17 @@ class PretrainingStopped(Exception):
 
 
 def auto_steps(n_rows: int) -> int:
-    """Mini-batch steps of each training before self-training when none are given.
+    """Mini-batch steps of pretraining when none are given.
 
     It is the number of steps that decides the accuracy, not that of epochs: it grows, but
     slower than the data do.
     """
-    return round(7 * math.sqrt(n_rows))
+    return round(8 * math.sqrt(n_rows))
+
+
+def auto_neighbor_steps(n_rows: int) -> int:
+    """Mini-batch steps of training with neighbours when none are given."""
+    return round(6 * math.sqrt(n_rows))
 
 
 def pretrain(

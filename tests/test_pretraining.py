@@ -87,7 +87,7 @@ def training(X, workers, **settings):
 
 
 def test_automatic_steps_grow_with_the_square_root_of_the_rows():
-    assert [auto_steps(n_rows) for n_rows in (1, 100, 10_000)] == [7, 70, 700]
+    assert [auto_steps(n_rows) for n_rows in (1, 100, 10_000)] == [8, 80, 800]
 
 
 def test_training_lowers_the_loss():
