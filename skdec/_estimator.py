@@ -206,7 +206,7 @@ class DECClustering(
         Share of each layer's inputs that is set to 0 in layer-wise pretraining; in [0, 1).
     pretrain_optimizer : {"muon", "adam", "sgd"}, default="muon"
         Optimiser of pretraining. "muon" makes the singular values of each step's momentum nearly
-        equal [5]_, here for at most 50 rows of a weight matrix at a time.
+        equal [5]_, here for at most 60 rows of a weight matrix at a time.
     pretrain_learning_rate : float, default=0.01
         Initial learning rate of pretraining; with "muon" about the distance by which a step moves
         the weights of a neuron. Usual for "adam" are 0.001, and 0.002 with neighbours.

@@ -48,7 +48,8 @@ def nearest_neighbors(X, n_neighbors: int, workers: Workers, slack: float = 0.0)
 
 
 def _by_brute_force(X, n_neighbors: int, workers: Workers) -> np.ndarray:
-    """With several threads for a block equally distant rows might come in another order."""
+    """The nearest rows of each row, itself among them, blocks of rows shared among the threads."""
+    # With several threads for one block equally distant rows might come in another order.
     with scikit_learn_alone():
         search = NearestNeighbors(n_neighbors=n_neighbors).fit(X)
         found = workers.map(
@@ -59,8 +60,9 @@ def _by_brute_force(X, n_neighbors: int, workers: Workers) -> np.ndarray:
 
 
 def _by_tree(X: np.ndarray, n_neighbors: int, slack: float, workers: Workers) -> np.ndarray:
-    """In the order of the leaves what one row needs of the tree is in the cache for the next."""
+    """The same, but for the `slack`; quicker in few dimensions."""
     tree = KDTree(X)
+    # In the order of the leaves what one row needs of the tree is in the cache for the next one.
     order, found = tree.indices, np.empty((len(X), n_neighbors), dtype=np.int64)
     _, found[order] = tree.query(X[order], n_neighbors, eps=slack, workers=workers.n_workers)
     return found
