@@ -7,9 +7,8 @@ order and by sums that are the same for all, so that they take it alike.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import numpy as np
@@ -17,20 +16,25 @@ import torch
 from torch import Tensor, distributed
 
 from ._backend import derived_seed
+from ._exchange import (
+    Exchange,
+    Gate,
+    MeetingPlace,
+    NoExchange,
+    SharedMemory,
+    gate_at,
+    memory_at,
+    shared_memory_bytes,
+)
 
 # How long a rank waits for the others to call `fit`, and later for the slowest of them.
 _ARRIVAL, _PATIENCE = timedelta(minutes=5), timedelta(minutes=30)
-
-# Mini-batch steps after which ranks go on from the mean of their weights. Sending gradients at each
-# step would take about as long as the step itself.
-_STEPS_APART = 8
 
 
 class Alone:
     """The group of a fit that has all rows: there is nobody to tell anything."""
 
     rank, size = 0, 1
-    steps_apart: float = math.inf
 
     def agree(self, words: Mapping[str, object]) -> None:
         """Raise ValueError on all ranks if one of these things is not the same on all."""
@@ -69,6 +73,15 @@ class Alone:
 
     def average(self, tensors: Sequence[Tensor], share: float) -> None:
         """Put the mean over the ranks, each by its `share`, into the tensors."""
+
+    def exchange(
+        self, n_bytes: Sequence[int], n_common: Sequence[int], device: torch.device
+    ) -> NoExchange:
+        """How steps of pieces of weights are made, each with so many bytes of gradients.
+
+        `n_common` are the bytes of each of the tensors that all ranks are to see.
+        """
+        return NoExchange(len(n_bytes))
 
     def first(self, function: Callable, *parts: np.ndarray):
         """What rank 0 gets from `function` of the rows of all ranks; each gives some `parts`."""
@@ -117,11 +130,10 @@ def ranks(device: torch.device) -> Iterator[Ranks]:
 class Ranks(Alone):
     """All ranks of torch's default process group; each method is called by all in one order."""
 
-    steps_apart = _STEPS_APART
-
     def __init__(self):
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
         self._groups: list[distributed.ProcessGroup] = []
+        self._gates: list[Gate] = []
 
     def open(self, timeout: timedelta, backend: str) -> None:
         """Meet the other ranks in a new group, which is used from then on."""
@@ -130,6 +142,8 @@ class Ranks(Alone):
 
     def close(self) -> None:
         """Close the connections to the other ranks."""
+        for gate in self._gates:
+            gate.close()
         # They are closed with the last reference: nothing else may hold one.
         while self._groups:
             distributed.destroy_process_group(self._groups.pop())
@@ -143,7 +157,7 @@ class Ranks(Alone):
         # Errors without their traceback, whose frames would keep the group's connections open.
         try:
             return collective(*arguments, **options)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise RuntimeError(
                 f"Rank {self.rank} of {self.size} cannot go on with fit(distributed=True): another "
                 "rank failed, was stopped, or was not heard of for "
@@ -208,6 +222,33 @@ class Ranks(Alone):
                 mean = mean.cpu()
             self._tell(distributed.all_reduce, mean)
             tensor.copy_(mean if tensor.is_floating_point() else mean.round())
+
+    def exchange(self, n_bytes, n_common, device):
+        how = n_bytes, self.rank, self.size, self._tell, device
+        if device.type == "cpu":
+            met = self._meet_in_memory(shared_memory_bytes(n_bytes, n_common, self.size))
+            if met is not None:
+                return SharedMemory(*met, *how)
+        return Exchange(*how)
+
+    def _meet_in_memory(self, n_bytes: int) -> tuple[Tensor, Gate] | None:
+        """Memory that all ranks see and a gate, if they are on one machine that has them."""
+        place, patience = None, _PATIENCE.total_seconds()
+        if self.rank == 0:
+            with suppress(OSError):
+                place = MeetingPlace(n_bytes)
+        path = [place and place.path]
+        try:
+            self._tell(distributed.broadcast_object_list, path, src=0)
+            memory = memory_at(path[0])
+            if self.any(memory is None):
+                return None
+            gate = place.gate(self.size - 1, patience) if place else gate_at(path[0], patience)
+            self._gates.append(gate)
+            return memory, gate
+        finally:
+            if place is not None:
+                place.close()
 
     def first(self, function, *parts):
         received = [self._received(part) for part in parts]

@@ -87,8 +87,9 @@ class ShardedOptimizer:
     are views; replicas hold them in `dtype`, but for the module's direct parameters (cluster
     centres), which stay float32. The vector is cut into pieces, each with its own optimiser.
 
-    The ranks of a `group` step on their own rows, of which each has a `share` of all, and go on
-    from the mean of their weights after a few steps.
+    The ranks of a `group` take the gradient of their own rows, of which each has a `share` of all,
+    and update the pieces they own by the sum over the ranks. Of the other pieces they see what
+    replicas need; after the last step, `meet` gives all ranks all weights.
     """
 
     def __init__(
@@ -105,15 +106,24 @@ class ShardedOptimizer:
     ):
         device = next(module.parameters()).device
         self.settings = settings
-        self._group, self._share, self._steps_apart = group, share, 0
+        self._group, self._share = group, torch.tensor(share, device=device)
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self._layout = layout = _Layout.of(trained, stacked=settings.name == "muon")
         self.weights = torch.zeros(layout.n_weights, dtype=torch.float32, device=device)
         for name, place in layout.places.items():
             self.weights[place] = trained[name].detach().reshape(-1)
-        layout.bind(module, self.weights, self.weights)
-        layered = self.weights[: layout.n_layered]
-        self._cast = layered if dtype == torch.float32 else layered.to(dtype)
+        self._own = _Halves(self.weights[: layout.n_layered], self.weights[layout.n_layered :])
+        layout.bind(module, self._own)
+        dtypes = [dtype if p.start < layout.n_layered else torch.float32 for p in layout.pieces]
+        self._exchange = exchange = group.exchange(
+            [(p.end - p.start) * d.itemsize for p, d in zip(layout.pieces, dtypes, strict=True)],
+            [len(self._own.layered) * dtype.itemsize, len(self._own.direct) * 4],
+            device,
+        )
+        self._seen = _Halves(
+            exchange.common(self._own.layered, dtype),
+            exchange.common(self._own.direct, torch.float32),
+        )
 
         # Running statistics see whole batches, one after the other: there is a single replica.
         has_buffers = next(module.buffers(), None) is not None
@@ -123,7 +133,7 @@ class ShardedOptimizer:
         self._replicas = [module if has_buffers else copy.deepcopy(module) for _ in range(n_shards)]
         for replica in self._replicas:
             replica.to(dtype)
-            layout.bind(replica, self._cast, self.weights)
+            layout.bind(replica, self._seen)
         self._buffers = list(module.buffers())
         self._parameters = [layout.parameters(replica) for replica in self._replicas]
         self._generators = [random_stream(seed, f"shard {k}", device) for k in range(n_shards)]
@@ -131,12 +141,13 @@ class ShardedOptimizer:
 
         # The shards' gradients are added up in the precision in which they come; torch's optimisers
         # want a copy in that of the weights. What belongs to no parameter stays zero.
-        self._sums = [
-            torch.zeros_like(piece.of(self.weights), dtype=dtype if self._is_cast(piece) else None)
-            for piece in layout.pieces
+        self._slots = [
+            exchange.slots(k, piece.of(self._own), dtypes[k])
+            for k, piece in enumerate(layout.pieces)
         ]
+        totals = {k: self._slots[k][0] for k in exchange.owned}
         is_muon = settings.name == "muon"
-        self._gradients = self._sums if is_muon else [g.float() for g in self._sums]
+        self._gradients = totals if is_muon else {k: t.float() for k, t in totals.items()}
         self._optimizers = self._new_optimizers()
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
@@ -154,7 +165,8 @@ class ShardedOptimizer:
         """Go back to an earlier `state`, with no memory of the steps since (nor before)."""
         for name, value in self._values().items():
             value.copy_(state[name])
-        self._cast.copy_(self.weights[: len(self._cast)])
+        for seen, own in zip(self._seen, self._own, strict=True):
+            seen.copy_(own)
         self._optimizers = self._new_optimizers()
 
     def full_state(self) -> dict[str, Tensor]:
@@ -162,7 +174,7 @@ class ShardedOptimizer:
         state = self._values()
         for k, generator in enumerate(self._generators):
             state[f"generator {k}"] = generator.get_state()
-        for k, optimizer in enumerate(self._optimizers):
+        for k, optimizer in self._optimizers.items():
             for name, value in optimizer.state_dict()["state"].get(0, {}).items():
                 if value is not None:
                     state[f"moment {k} {name}"] = value
@@ -177,7 +189,7 @@ class ShardedOptimizer:
         for k, generator in enumerate(self._generators):
             if f"generator {k}" in state:
                 generator.set_state(state[f"generator {k}"])
-        for k, optimizer in enumerate(self._optimizers):
+        for k, optimizer in self._optimizers.items():
             moments = part_of(state, f"moment {k} ")
             if moments:
                 optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: moments}})
@@ -188,7 +200,7 @@ class ShardedOptimizer:
 
     def step(self, loss: Loss, batch: Tensor, learning_rate: float) -> Tensor:
         """One step down the gradient of the batch's mean loss; the loss before the step."""
-        for optimizer in self._optimizers:
+        for optimizer in self._optimizers.values():
             optimizer.param_groups[0]["lr"] = learning_rate
         shards = torch.tensor_split(batch, len(self._replicas))
         n_shards = min(len(shards), len(batch))  # the others have no rows
@@ -198,17 +210,18 @@ class ShardedOptimizer:
             ),
             strict=True,
         )
-        self._map(lambda k: self._update_piece(k, gradients), range(len(self._layout.pieces)))
-        self._steps_apart += 1
-        if self._steps_apart >= self._group.steps_apart:
-            self.meet()
+        owned, pieces = self._exchange.owned, self._layout.pieces
+        of_others = [k for k in range(len(pieces)) if k not in owned]
+        self._map(lambda k: self._add_up(k, gradients), of_others)
+        self._exchange.gather()
+        self._map(lambda k: self._update(k, gradients), owned)
+        self._exchange.spread([piece.of(self._seen) for piece in pieces])
         return torch.stack(losses).sum()
 
     def meet(self) -> None:
-        """Go on from the mean of all ranks' weights and buffers."""
-        self._group.average(list(self._values().values()), self._share)
-        self._cast.copy_(self.weights[: len(self._cast)])
-        self._steps_apart = 0
+        """Have the weights of all ranks, and the mean of their buffers."""
+        self._exchange.send([piece.of(self._own) for piece in self._layout.pieces])
+        self._group.average(self._buffers, float(self._share))
 
     def _shard_gradient(
         self, k: int, loss: Loss, rows: Tensor, n_batch: int
@@ -220,31 +233,42 @@ class ShardedOptimizer:
         randomness = LocalRandomness(generator) if self._local_randomness else nullcontext()
         with torch.enable_grad(), randomness:
             value = loss(replica, rows, generator) / n_batch
-            gradients = torch.autograd.grad(value, self._parameters[k], materialize_grads=True)
+            gradients = torch.autograd.grad(
+                value, self._parameters[k], grad_outputs=self._share, materialize_grads=True
+            )
         return value.detach(), gradients
 
-    def _new_optimizers(self) -> list[Stepper]:
-        return [
-            self.settings.build(piece.of(self.weights), gradient, piece.n_rows.to(gradient.device))
-            for piece, gradient in zip(self._layout.pieces, self._gradients, strict=True)
-        ]
+    def _new_optimizers(self) -> dict[int, Stepper]:
+        built = {}
+        for k, gradient in self._gradients.items():
+            piece = self._layout.pieces[k]
+            n_rows = piece.n_rows.to(gradient.device)
+            built[k] = self.settings.build(piece.of(self._own), gradient, n_rows)
+        return built
 
-    def _is_cast(self, piece: _Piece) -> bool:
-        return piece.start < self._layout.n_layered and self._cast.dtype != torch.float32
-
-    def _update_piece(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
-        piece, total = self._layout.pieces[position], self._sums[position]
-        for part in self._layout.parts(piece):
-            own = total.view(-1)[part.where]
+    def _add_up(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
+        """The shards' gradients of a piece, in this rank's slot for it."""
+        slot = self._slots[position][0].view(-1)
+        for part in self._layout.parts(self._layout.pieces[position]):
+            own = slot[part.where]
             first, *others = (shard[part.parameter].reshape(-1)[part.of] for shard in gradients)
             own.copy_(first)
             for other in others:
                 own += other
+
+    def _update(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
+        """Step down the gradients of all ranks of a piece that this one owns."""
+        self._add_up(position, gradients)
+        total, *others = self._slots[position]
+        for other in others:
+            total += other
         if self._gradients[position] is not total:
             self._gradients[position].copy_(total)
         self._optimizers[position].step()
-        if self._is_cast(piece):
-            piece.of(self._cast).copy_(piece.of(self.weights))
+        piece = self._layout.pieces[position]
+        own, seen = piece.of(self._own), piece.of(self._seen)
+        if seen.data_ptr() != own.data_ptr():
+            seen.copy_(own)
 
 
 class _Part(NamedTuple):
@@ -253,6 +277,20 @@ class _Part(NamedTuple):
     where: slice
     parameter: int
     of: slice
+
+
+class _Halves(NamedTuple):
+    """A flat vector: first the weights of layers, then the module's direct parameters."""
+
+    layered: Tensor
+    direct: Tensor
+
+    def between(self, start: int, end: int) -> Tensor:
+        """The numbers from `start` to `end`, which are of one half."""
+        shift = len(self.layered)
+        if start < shift:
+            return self.layered[start:end]
+        return self.direct[start - shift : end - shift]
 
 
 class _Piece(NamedTuple):
@@ -270,9 +308,9 @@ class _Piece(NamedTuple):
     def end(self) -> int:
         return self.start + len(self.n_rows) * self.size * self.width
 
-    def of(self, vector: Tensor) -> Tensor:
-        """Its numbers of `vector`, of shape (groups, size, width)."""
-        return vector[self.start : self.end].view(len(self.n_rows), self.size, self.width)
+    def of(self, halves: _Halves) -> Tensor:
+        """Its numbers, of shape (groups, size, width)."""
+        return halves.between(self.start, self.end).view(len(self.n_rows), self.size, self.width)
 
 
 class _Layout(NamedTuple):
@@ -304,12 +342,10 @@ class _Layout(NamedTuple):
         """Those of the module, in the order of `places`."""
         return [module.get_parameter(name) for name in self.places]
 
-    def bind(self, module: nn.Module, layered: Tensor, weights: Tensor) -> None:
-        """Make parameters views: those of layers of the vector `layered`, others of `weights`."""
-        places = self.places.values()
-        for parameter, place in zip(self.parameters(module), places, strict=True):
-            vector = layered if place.start < self.n_layered else weights
-            parameter.data = vector[place].view(parameter.shape)
+    def bind(self, module: nn.Module, halves: _Halves) -> None:
+        """Make the module's parameters views of a flat vector."""
+        for parameter, place in zip(self.parameters(module), self.places.values(), strict=True):
+            parameter.data = halves.between(place.start, place.stop).view(parameter.shape)
 
     def parts(self, piece: _Piece) -> Iterator[_Part]:
         """What of the parameters is in the piece."""

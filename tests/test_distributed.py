@@ -15,11 +15,15 @@ from quick import blobs, quick
 from sklearn.metrics import adjusted_rand_score
 from torch import distributed
 
-from skdec import DECClustering, _distributed, _pretraining
+from skdec import DECClustering, _distributed, _exchange, _pretraining
 from skdec._distributed import ALONE, ranks
+from skdec._optimization import OptimizerSettings, ShardedOptimizer
 from skdec._rows import distinct_rows, fit_scaling
+from skdec._threads import Workers
 
 CPU = torch.device("cpu")
+OPTIMIZERS = ["muon", "adam", "sgd"]
+SHARED_MEMORY = _exchange._SHARED_MEMORY
 # Enough training to find the blobs.
 TRAINED = {"pretrain_steps": 100, "neighbor_steps": 60, "max_iter": 5}
 
@@ -42,6 +46,34 @@ def model_of(fitted):
     curves = fitted.pretrain_loss_curve_, fitted.neighbor_loss_curve_, fitted.kl_curve_
     rest = fitted.inertia_, fitted.reconstruction_error_, fitted.init_scores_, fitted.n_iter_
     return [weights, fitted.cluster_centers_.tobytes(), fitted._offset.tobytes(), curves, rest]
+
+
+def weights_after_steps(rows, optimizer, group=ALONE):
+    """Weights, centres too, after steps down a loss of these rows of 180."""
+    X = torch.from_numpy(blobs(180)[0]).float()
+    module = torch.nn.Module()
+    torch.manual_seed(0)
+    module.layers = torch.nn.Sequential(torch.nn.Linear(X.shape[1], 8), torch.nn.Linear(8, 3))
+    module.center = torch.nn.Parameter(torch.ones(3))
+
+    def loss(module, rows, generator):
+        return (module.layers(X[rows]) - module.center).square().sum()
+
+    settings = OptimizerSettings(optimizer, 0.01, momentum=0.9)
+    stepper = ShardedOptimizer(
+        module,
+        settings,
+        batch_size=len(rows),
+        workers=Workers(1),
+        dtype=torch.float32,
+        seed=0,
+        group=group,
+        share=len(rows) / 180,
+    )
+    for _ in range(5):
+        stepper.step(loss, rows, 0.01)
+    stepper.meet()
+    return stepper.weights.clone()
 
 
 def error_of(function):
@@ -67,6 +99,14 @@ def fit_in_turn(rank):
     told["small"] = model_of(small), small.predict(X[:9]), small.labels_
     if rank == 0:  # nobody else takes part
         quick(3).fit(own)
+    _exchange._SHARED_MEMORY = Path("nowhere")
+    told["messages"] = model_of(
+        quick(3, **TRAINED, distributed=True).fit(own, sample_weight=own_weight)
+    )
+    _exchange._SHARED_MEMORY = SHARED_MEMORY
+    with ranks(CPU) as group:
+        rows = part(torch.arange(180), rank)
+        told["steps"] = {name: weights_after_steps(rows, name, group) for name in OPTIMIZERS}
     with ranks(CPU) as group:
         rows = distinct_rows(own, own_weight, group)
         told["rows"] = rows.weight, fit_scaling(rows, "center", group)
@@ -96,6 +136,11 @@ def fail_in_turn(rank):
         _pretraining.neighbors_in_blocks = interrupt
     told["interrupted"] = fit()
     _pretraining.neighbors_in_blocks = neighbors
+    gradient = ShardedOptimizer._shard_gradient
+    if rank:
+        ShardedOptimizer._shard_gradient = interrupt
+    told["in a step"] = fit()
+    ShardedOptimizer._shard_gradient = gradient
     told["after failures"] = fit()
     _distributed._ARRIVAL = timedelta(seconds=1)
     if rank == 0:
@@ -163,6 +208,19 @@ def test_two_processes_find_what_one_finds(fits, name):
     assert adjusted_rand_score(y, fits[0][name][1]) == adjusted_rand_score(y, alone.labels_) == 1.0
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_ranks_step_down_the_gradient_of_all_rows(fits, optimizer):
+    expected = weights_after_steps(torch.arange(180), optimizer)
+    own, other = (told["steps"][optimizer] for told in fits)
+    assert torch.equal(own, other)
+    torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_messages_and_shared_memory_give_the_same_bits(fits):
+    for told in fits:
+        assert told["messages"] == told["auto"][0]
+
+
 def test_weights_and_scaling_are_those_of_all_rows(fits):
     rows = distinct_rows(*all_rows())
     expected = fit_scaling(rows, "center")
@@ -185,7 +243,12 @@ def test_what_no_rank_can_work_with_is_refused_by_all(failures, name, words):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("invalid", "ValueError"), ("interrupted", "KeyboardInterrupt")]
+    ("name", "reason"),
+    [
+        ("invalid", "ValueError"),
+        ("interrupted", "KeyboardInterrupt"),
+        ("in a step", "KeyboardInterrupt"),
+    ],
 )
 def test_a_rank_that_fails_releases_the_other(failures, name, reason):
     (kind, message, seconds), (own_kind, _, own_seconds) = (told[name] for told in failures)
@@ -205,6 +268,38 @@ def test_a_rank_that_does_not_come_is_not_waited_for_without_end(failures):
 
 
 # --- One process ---
+
+
+def test_pieces_are_dealt_out_evenly():
+    assert _exchange._owners([9, 8, 7, 3, 1], 2) == [0, 1, 1, 0, 0]
+    assert _exchange._owners([5], 3) == [0]
+
+
+def test_a_meeting_place_has_memory_and_leaves_no_trace(tmp_path, monkeypatch):
+    monkeypatch.setattr(_exchange, "_SHARED_MEMORY", tmp_path)
+    place = _exchange.MeetingPlace(100)
+    memory = _exchange.memory_at(place.path)
+    other_side = _exchange.gate_at(place.path, 1.0)
+    gate = place.gate(1, 1.0)
+    place.close()
+    assert list(tmp_path.iterdir()) == []
+    memory[:] = 7
+    assert len(memory) == 100 and int(memory.sum()) == 700
+    other_side.close()
+    with pytest.raises(ConnectionError):
+        gate.wait()
+    gate.close()
+
+
+def test_memory_that_is_not_to_be_had_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(_exchange, "_SHARED_MEMORY", tmp_path)
+    with pytest.raises(OSError):
+        _exchange.MeetingPlace(2**60)
+    assert list(tmp_path.iterdir()) == []
+    assert _exchange.memory_at(tmp_path) is None
+    monkeypatch.setattr(_exchange, "_SHARED_MEMORY", tmp_path / "absent")
+    with pytest.raises(OSError):
+        _exchange.MeetingPlace(100)
 
 
 @pytest.fixture
