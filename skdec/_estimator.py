@@ -382,17 +382,20 @@ class DECClustering(
     default process group and ends on all ranks with one model, to the bit; `labels_` are those of
     the rank's own rows. Deal the rows out at random, about equally many to each rank; every rank
     needs some of positive weight. Scaling, the frequencies of Eq. 3, losses, scores and all
-    decisions are those of all rows. What is not as in one process: the ranks share out each
-    mini-batch of `batch_size` rows (give it 64 rows a rank or more), step on their parts, and go on
-    from the mean of their weights after every 8 steps [4]_; repeated rows are merged and neighbours
-    found within a rank (its share of `n_neighbors`, rounded up); k-means and spectral clustering
-    run on rank 0, to which the others send their embeddings and a share of 10,000 rows. The same
-    bits come out again for the same number of ranks with the same rows. Parameters must be the same
-    on all ranks, but for `device` and `verbose`. `memory`, `checkpoint` and a callable `init` or
-    `target_distribution` are refused. Models that callbacks see in between have the `inertia_` and
-    `reconstruction_error_` of their rank's rows. If a rank fails, the others get a RuntimeError;
-    one that does not call `fit` within 5 minutes of the others, or later lets them wait for 30,
-    counts as failed. The ranks talk by gloo, and by nccl between GPUs, which has not been tried.
+    decisions are those of all rows. The ranks share out each mini-batch of `batch_size` rows (give
+    it 64 rows a rank or more) and step down the gradient of all of it; each owns a part of the
+    weights, which it alone updates [4]_. What is not as in one process: repeated rows are merged
+    and neighbours found within a rank (its share of `n_neighbors`, rounded up), and k-means and
+    spectral clustering run on rank 0, to which the others send their embeddings and a share of
+    10,000 rows. On the CPU of one machine gradients and weights go through shared memory, where
+    there is enough; between machines they are sent at every step, in bfloat16 some 4 bytes for each
+    weight. The same bits come out again for the same number of ranks with the same rows. Parameters
+    must be the same on all ranks, but for `device` and `verbose`. `memory`, `checkpoint` and a
+    callable `init` or `target_distribution` are refused. Models that callbacks see in between have
+    the `inertia_` and `reconstruction_error_` of their rank's rows. If a rank fails, the others get
+    a RuntimeError; one that does not call `fit` within 5 minutes of the others, or later lets them
+    wait for 30, counts as failed. The ranks talk by gloo, and by nccl between GPUs, which has not
+    been tried.
 
     *Tensors.* CPU tensors of torch are taken like arrays; results are numpy. With
     ``sklearn.config_context(array_api_dispatch=True)`` and scikit-learn 1.9 or newer, results and
@@ -434,7 +437,8 @@ class DECClustering(
        Preservation". IJCAI 2017, doi:10.24963/ijcai.2017/243.
     .. [3] Damrich, Böhm, Hamprecht, Kobak. "From t-SNE to UMAP with contrastive learning".
        ICLR 2023, arXiv:2206.01816.
-    .. [4] Stich. "Local SGD Converges Fast and Communicates Little". ICLR 2019, arXiv:1805.09767.
+    .. [4] Rajbhandari, Rasley, Ruwase, He. "ZeRO: Memory Optimizations Toward Training Trillion
+       Parameter Models". SC 2020, arXiv:1910.02054.
     .. [5] Jordan et al. "Muon: An optimizer for hidden layers in neural networks". 2024,
        https://kellerjordan.github.io/posts/muon/.
 
