@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 
 import numpy as np
@@ -16,16 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from ._backend import derived_seed
-from ._exchange import (
-    Exchange,
-    Gate,
-    MeetingPlace,
-    NoExchange,
-    SharedMemory,
-    gate_at,
-    memory_at,
-    shared_memory_bytes,
-)
+from ._exchange import Gate, Messages, NoExchange, SharedMemory, machine, open_gate
 
 # How long a rank waits for the others to call `fit`, and later for the slowest of them.
 _ARRIVAL, _PATIENCE = timedelta(minutes=5), timedelta(minutes=30)
@@ -75,13 +66,10 @@ class Alone:
         """Put the mean over the ranks, each by its `share`, into the tensors."""
 
     def exchange(
-        self, n_bytes: Sequence[int], n_common: Sequence[int], device: torch.device
+        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], dtypes: Sequence[torch.dtype]
     ) -> NoExchange:
-        """How steps of pieces of weights are made, each with so many bytes of gradients.
-
-        `n_common` are the bytes of each of the tensors that all ranks are to see.
-        """
-        return NoExchange(len(n_bytes))
+        """How steps are made; the arguments are those of `NoExchange`."""
+        return NoExchange(gradients, weights, dtypes)
 
     def first(self, function: Callable, *parts: np.ndarray):
         """What rank 0 gets from `function` of the rows of all ranks; each gives some `parts`."""
@@ -122,6 +110,7 @@ def ranks(device: torch.device) -> Iterator[Ranks]:
     try:
         group.open(_ARRIVAL, "gloo")  # waits less long than the one that is worked with
         group.open(_PATIENCE, backend)
+        group.open_gate(device)
         yield group
     finally:
         group.close()
@@ -133,17 +122,32 @@ class Ranks(Alone):
     def __init__(self):
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
         self._groups: list[distributed.ProcessGroup] = []
-        self._gates: list[Gate] = []
+        self._gate: Gate | None = None
 
     def open(self, timeout: timedelta, backend: str) -> None:
         """Meet the other ranks in a new group, which is used from then on."""
         group = self._wait(timeout, distributed.new_group, timeout=timeout, backend=backend)
         self._groups.append(group)
 
+    def open_gate(self, device: torch.device) -> None:
+        """Find the other ranks' memory, if all are on the CPU of one machine."""
+        machines: list[str | None] = [None] * self.size
+        own = machine() if device.type == "cpu" else None
+        self._tell(distributed.all_gather_object, machines, own)
+        if self.size > 1 and own is not None and machines.count(own) == self.size:
+            patience = _PATIENCE.total_seconds()
+            find = functools.partial(open_gate, self.rank, self.size, patience)
+            self._gate = self._wait(_PATIENCE, find, self._words_of_first, self.any)
+
+    def _words_of_first(self, words: str | None) -> str | None:
+        said = [words]
+        self._tell(distributed.broadcast_object_list, said, src=0)
+        return said[0]
+
     def close(self) -> None:
         """Close the connections to the other ranks."""
-        for gate in self._gates:
-            gate.close()
+        if self._gate is not None:
+            self._gate.close()
         # They are closed with the last reference: nothing else may hold one.
         while self._groups:
             distributed.destroy_process_group(self._groups.pop())
@@ -223,32 +227,18 @@ class Ranks(Alone):
             self._tell(distributed.all_reduce, mean)
             tensor.copy_(mean if tensor.is_floating_point() else mean.round())
 
-    def exchange(self, n_bytes, n_common, device):
-        how = n_bytes, self.rank, self.size, self._tell, device
-        if device.type == "cpu":
-            met = self._meet_in_memory(shared_memory_bytes(n_bytes, n_common, self.size))
-            if met is not None:
-                return SharedMemory(*met, *how)
-        return Exchange(*how)
-
-    def _meet_in_memory(self, n_bytes: int) -> tuple[Tensor, Gate] | None:
-        """Memory that all ranks see and a gate, if they are on one machine that has them."""
-        place, patience = None, _PATIENCE.total_seconds()
-        if self.rank == 0:
-            with suppress(OSError):
-                place = MeetingPlace(n_bytes)
-        path = [place and place.path]
-        try:
-            self._tell(distributed.broadcast_object_list, path, src=0)
-            memory = memory_at(path[0])
-            if self.any(memory is None):
-                return None
-            gate = place.gate(self.size - 1, patience) if place else gate_at(path[0], patience)
-            self._gates.append(gate)
-            return memory, gate
-        finally:
-            if place is not None:
-                place.close()
+    def exchange(self, gradients, weights, dtypes):
+        if self.size == 1:
+            return NoExchange(gradients, weights, dtypes)
+        pieces = gradients, weights, dtypes
+        memory = None
+        if self._gate is not None:
+            n_bytes = SharedMemory.n_bytes(self.size, *pieces)
+            memory = self._wait(_PATIENCE, self._gate.memory, n_bytes)
+        if memory is None:
+            return Messages(self.rank, self.size, self._tell, *pieces)
+        wait = functools.partial(self._wait, _PATIENCE, self._gate.wait)
+        return SharedMemory(memory, wait, self.rank, self.size, self._tell, *pieces)
 
     def first(self, function, *parts):
         received = [self._received(part) for part in parts]

@@ -114,23 +114,27 @@ class ShardedOptimizer:
             self.weights[place] = trained[name].detach().reshape(-1)
         self._own = _Halves(self.weights[: layout.n_layered], self.weights[layout.n_layered :])
         layout.bind(module, self._own)
+        if group.any(dtype == torch.float32):
+            dtype = torch.float32  # not all ranks may have units for less
         dtypes = [dtype if p.start < layout.n_layered else torch.float32 for p in layout.pieces]
-        self._exchange = exchange = group.exchange(
-            [(p.end - p.start) * d.itemsize for p, d in zip(layout.pieces, dtypes, strict=True)],
-            [len(self._own.layered) * dtype.itemsize, len(self._own.direct) * 4],
-            device,
+        exchange = self._exchange = group.exchange(
+            [
+                torch.empty_like(piece.of(self._own), dtype=dtype, device="meta")
+                for piece, dtype in zip(layout.pieces, dtypes, strict=True)
+            ],
+            self._own,
+            [dtype, torch.float32],
         )
-        self._seen = _Halves(
-            exchange.common(self._own.layered, dtype),
-            exchange.common(self._own.direct, torch.float32),
-        )
+        self._seen = _Halves(*exchange.seen)
 
         # Running statistics see whole batches, one after the other: there is a single replica.
         has_buffers = next(module.buffers(), None) is not None
         n_shards = 1
         if device.type == "cpu" and not has_buffers:
             n_shards = number_of_shards(batch_size)
-        self._replicas = [module if has_buffers else copy.deepcopy(module) for _ in range(n_shards)]
+        # All have the buffers of the module itself.
+        buffers = {id(buffer): buffer for buffer in module.buffers()}
+        self._replicas = [copy.deepcopy(module, dict(buffers)) for _ in range(n_shards)]
         for replica in self._replicas:
             replica.to(dtype)
             layout.bind(replica, self._seen)
@@ -141,13 +145,11 @@ class ShardedOptimizer:
 
         # The shards' gradients are added up in the precision in which they come; torch's optimisers
         # want a copy in that of the weights. What belongs to no parameter stays zero.
-        self._slots = [
-            exchange.slots(k, piece.of(self._own), dtypes[k])
-            for k, piece in enumerate(layout.pieces)
-        ]
-        totals = {k: self._slots[k][0] for k in exchange.owned}
-        is_muon = settings.name == "muon"
-        self._gradients = totals if is_muon else {k: t.float() for k, t in totals.items()}
+        self._gradients = {}
+        for k in exchange.owned:
+            total = exchange.slots[k][0]
+            wanted = total.dtype if settings.name == "muon" else torch.float32
+            self._gradients[k] = total.to(self.weights.device, wanted)
         self._optimizers = self._new_optimizers()
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
@@ -213,14 +215,14 @@ class ShardedOptimizer:
         owned, pieces = self._exchange.owned, self._layout.pieces
         of_others = [k for k in range(len(pieces)) if k not in owned]
         self._map(lambda k: self._add_up(k, gradients), of_others)
-        self._exchange.gather()
+        self._exchange.to_owners()
         self._map(lambda k: self._update(k, gradients), owned)
-        self._exchange.spread([piece.of(self._seen) for piece in pieces])
+        self._exchange.to_all([piece.of(self._seen) for piece in pieces])
         return torch.stack(losses).sum()
 
     def meet(self) -> None:
         """Have the weights of all ranks, and the mean of their buffers."""
-        self._exchange.send([piece.of(self._own) for piece in self._layout.pieces])
+        self._exchange.from_owners([piece.of(self._own) for piece in self._layout.pieces])
         self._group.average(self._buffers, float(self._share))
 
     def _shard_gradient(
@@ -248,7 +250,7 @@ class ShardedOptimizer:
 
     def _add_up(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
         """The shards' gradients of a piece, in this rank's slot for it."""
-        slot = self._slots[position][0].view(-1)
+        slot = self._exchange.slots[position][0].view(-1)
         for part in self._layout.parts(self._layout.pieces[position]):
             own = slot[part.where]
             first, *others = (shard[part.parameter].reshape(-1)[part.of] for shard in gradients)
@@ -259,7 +261,9 @@ class ShardedOptimizer:
     def _update(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
         """Step down the gradients of all ranks of a piece that this one owns."""
         self._add_up(position, gradients)
-        total, *others = self._slots[position]
+        total, *others = self._exchange.slots[position]
+        if len(others) > 1:  # of the last of many bfloat16 numbers little would be left
+            others = [torch.stack(others).float().sum(dim=0)]
         for other in others:
             total += other
         if self._gradients[position] is not total:

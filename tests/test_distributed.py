@@ -1,10 +1,14 @@
 """Several processes fit one model; two are started by torchrun, as a user would."""
 
+import functools
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,13 +21,14 @@ from torch import distributed
 
 from skdec import DECClustering, _distributed, _exchange, _pretraining
 from skdec._distributed import ALONE, ranks
+from skdec._exchange import Gate, Messages, SharedMemory
 from skdec._optimization import OptimizerSettings, ShardedOptimizer
 from skdec._rows import distinct_rows, fit_scaling
 from skdec._threads import Workers
 
 CPU = torch.device("cpu")
+needs_shared_memory = pytest.mark.skipif(_exchange.machine() is None, reason="a Linux thing")
 OPTIMIZERS = ["muon", "adam", "sgd"]
-SHARED_MEMORY = _exchange._SHARED_MEMORY
 # Enough training to find the blobs.
 TRAINED = {"pretrain_steps": 100, "neighbor_steps": 60, "max_iter": 5}
 
@@ -99,11 +104,17 @@ def fit_in_turn(rank):
     told["small"] = model_of(small), small.predict(X[:9]), small.labels_
     if rank == 0:  # nobody else takes part
         quick(3).fit(own)
-    _exchange._SHARED_MEMORY = Path("nowhere")
-    told["messages"] = model_of(
-        quick(3, **TRAINED, distributed=True).fit(own, sample_weight=own_weight)
-    )
-    _exchange._SHARED_MEMORY = SHARED_MEMORY
+    machine = _distributed.machine
+    for way, place in {"shared memory": machine, "messages": lambda: None}.items():
+        _distributed.machine = place
+        fitted = quick(3, **TRAINED, precision="bfloat16", batch_norm=False, distributed=True)
+        told[way] = model_of(fitted.fit(own, sample_weight=own_weight))
+    _distributed.machine = machine
+    fitted = quick(3, batch_norm=True, distributed=True).fit(own)
+    for weights in fitted.autoencoder_.parameters():
+        weights.data.fill_(rank)
+    distributed.barrier()
+    told["own weights"] = all((w == rank).all() for w in fitted.autoencoder_.parameters())
     with ranks(CPU) as group:
         rows = part(torch.arange(180), rank)
         told["steps"] = {name: weights_after_steps(rows, name, group) for name in OPTIMIZERS}
@@ -218,7 +229,11 @@ def test_ranks_step_down_the_gradient_of_all_rows(fits, optimizer):
 
 def test_messages_and_shared_memory_give_the_same_bits(fits):
     for told in fits:
-        assert told["messages"] == told["auto"][0]
+        assert told["messages"] == told["shared memory"]
+
+
+def test_a_fitted_model_is_that_of_its_rank_alone(fits):
+    assert [told["own weights"] for told in fits] == [True, True]
 
 
 def test_weights_and_scaling_are_those_of_all_rows(fits):
@@ -275,31 +290,83 @@ def test_pieces_are_dealt_out_evenly():
     assert _exchange._owners([5], 3) == [0]
 
 
-def test_a_meeting_place_has_memory_and_leaves_no_trace(tmp_path, monkeypatch):
-    monkeypatch.setattr(_exchange, "_SHARED_MEMORY", tmp_path)
-    place = _exchange.MeetingPlace(100)
-    memory = _exchange.memory_at(place.path)
-    other_side = _exchange.gate_at(place.path, 1.0)
-    gate = place.gate(1, 1.0)
-    place.close()
-    assert list(tmp_path.iterdir()) == []
-    memory[:] = 7
-    assert len(memory) == 100 and int(memory.sum()) == 700
-    other_side.close()
+class Ranks:
+    """Ranks that are threads; `tell` does for them what torch's collectives do."""
+
+    def __init__(self, size):
+        self.size, self.barrier, self.given = size, threading.Barrier(size), {}
+
+    def tell(self, rank, collective, *arguments, src=0):
+        self.given[rank] = arguments
+        self.barrier.wait(10.0)
+        if collective is distributed.broadcast:
+            arguments[0].copy_(self.given[src][0])
+        else:
+            assert collective is distributed.all_to_all_single
+            received, _, of_ranks, _ = arguments
+            for part, r in zip(received.split(of_ranks), range(self.size), strict=True):
+                part.copy_(self.given[r][1].split(self.given[r][3])[rank])
+        self.barrier.wait(10.0)
+
+    def run(self, function):
+        with ThreadPoolExecutor(self.size) as threads:
+            return list(threads.map(function, range(self.size)))
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("way", ["messages", "shared memory"])
+def test_owners_get_all_gradients_and_all_get_their_weights(way, size):
+    dtypes = [torch.bfloat16, torch.float32]
+    weights = [torch.arange(100.0), torch.arange(7.0)]
+    shapes = [(3, 11, 1), (67,), (5, 1, 1), (2, 1, 1)]  # the last two of the second vector
+    gradients = [
+        torch.empty(shape, dtype=dtypes[k > 1], device="meta") for k, shape in enumerate(shapes)
+    ]
+    ranks = Ranks(size)
+    memory = torch.zeros(SharedMemory.n_bytes(size, gradients, weights, dtypes), dtype=torch.uint8)
+
+    def work(rank):
+        how = rank, size, functools.partial(ranks.tell, rank), gradients, weights, dtypes
+        if way == "messages":
+            exchange = Messages(*how)
+        else:
+            exchange = SharedMemory(memory, lambda: ranks.barrier.wait(10.0), *how)
+        for k, slots in enumerate(exchange.slots):
+            slots[0].fill_(10 * k + rank)
+        exchange.to_owners()
+        got = {k: [set(t.flatten().tolist()) for t in exchange.slots[k]] for k in exchange.owned}
+        layered, direct = exchange.seen
+        seen = [layered[:33], layered[33:], direct[:5], direct[5:]]
+        for k in exchange.owned:
+            seen[k].fill_(k + 1)
+        exchange.to_all(seen)
+        return got, [set(t.tolist()) for t in seen], [exchange.slots[k][0].shape for k in range(4)]
+
+    told = ranks.run(work)
+    owned = [k for got, _, _ in told for k in got]
+    assert sorted(owned) == [0, 1, 2, 3]
+    for rank, (got, seen, own_shapes) in enumerate(told):
+        for k, slots in got.items():
+            order = [rank, *(r for r in range(size) if r != rank)]
+            assert slots == [{10 * k + r} for r in order]
+        assert seen == [{1}, {2}, {3}, {4}]
+        assert own_shapes == shapes
+
+
+@needs_shared_memory
+def test_a_gate_gives_memory_and_closes():
+    sockets = socket.socketpair()
+    gates = [Gate([own], is_first=k == 0) for k, own in enumerate(sockets)]
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda gate: gate.memory(100), gates)
+        first[:] = 7
+        list(threads.map(Gate.wait, gates))
+        assert second.tolist() == [7] * 100
+        assert list(threads.map(lambda gate: gate.memory(2**60), gates)) == [None, None]
+    gates[1].close()
     with pytest.raises(ConnectionError):
-        gate.wait()
-    gate.close()
-
-
-def test_memory_that_is_not_to_be_had_is_not_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(_exchange, "_SHARED_MEMORY", tmp_path)
-    with pytest.raises(OSError):
-        _exchange.MeetingPlace(2**60)
-    assert list(tmp_path.iterdir()) == []
-    assert _exchange.memory_at(tmp_path) is None
-    monkeypatch.setattr(_exchange, "_SHARED_MEMORY", tmp_path / "absent")
-    with pytest.raises(OSError):
-        _exchange.MeetingPlace(100)
+        gates[0].wait()
+    gates[0].close()
 
 
 @pytest.fixture
