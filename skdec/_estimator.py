@@ -387,15 +387,15 @@ class DECClustering(
     weights, which it alone updates [4]_. What is not as in one process: repeated rows are merged
     and neighbours found within a rank (its share of `n_neighbors`, rounded up), and k-means and
     spectral clustering run on rank 0, to which the others send their embeddings and a share of
-    10,000 rows. On the CPU of one machine gradients and weights go through shared memory, where
-    there is enough; between machines they are sent at every step, in bfloat16 some 4 bytes for each
-    weight. The same bits come out again for the same number of ranks with the same rows. Parameters
-    must be the same on all ranks, but for `device` and `verbose`. `memory`, `checkpoint` and a
-    callable `init` or `target_distribution` are refused. Models that callbacks see in between have
-    the `inertia_` and `reconstruction_error_` of their rank's rows. If a rank fails, the others get
-    a RuntimeError; one that does not call `fit` within 5 minutes of the others, or later lets them
-    wait for 30, counts as failed. The ranks talk by gloo, and by nccl between GPUs, which has not
-    been tried.
+    10,000 rows. On the CPU of one Linux machine gradients and weights go through shared memory;
+    otherwise they are sent at every step, in bfloat16 some 4 bytes for each weight. Batch
+    normalisation takes the statistics of a rank's part of the batch. The same bits come out again
+    for the same number of ranks with the same rows. Parameters must be the same on all ranks, but
+    for `device` and `verbose`. `memory`, `checkpoint` and a callable `init` or
+    `target_distribution` are refused. Models that callbacks see in between have the `inertia_` and
+    `reconstruction_error_` of their rank's rows. If a rank fails, the others get a RuntimeError;
+    one that does not call `fit` within 5 minutes of the others, or later lets them wait for 30,
+    counts as failed. The ranks talk by gloo, and by nccl between GPUs, which has not been tried.
 
     *Tensors.* CPU tensors of torch are taken like arrays; results are numpy. With
     ``sklearn.config_context(array_api_dispatch=True)`` and scikit-learn 1.9 or newer, results and

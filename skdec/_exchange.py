@@ -161,7 +161,7 @@ class Gate:
                 raise ConnectionError("The connection was closed.")
 
     def memory(self, n_bytes: int) -> Tensor | None:
-        """So many bytes that all ranks see, or None on all of them if the machine has not so many.
+        """So many bytes that all ranks see, or None on all of them where there are none.
 
         They have no name, and are gone when no rank holds them.
         """
@@ -278,12 +278,10 @@ def _numbers(memory: Tensor, start: int, like: Tensor) -> Tensor:
 
 
 def _reserved(n_bytes: int) -> list[int]:
-    """The handle of so much memory, or none."""
-    handle = os.memfd_create("skdec")
+    """The handle of so much memory, or none where programs are not let have any."""
     try:
-        # Without this, what does not fit would end the process when it is written.
-        os.posix_fallocate(handle, 0, n_bytes)
+        handle = os.memfd_create("skdec")
     except OSError:
-        os.close(handle)
         return []
+    os.truncate(handle, n_bytes)
     return [handle]
