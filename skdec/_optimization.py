@@ -160,7 +160,7 @@ class ShardedOptimizer:
         return self._replicas[0]
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of the weights and of the module's buffers, for `restore`."""
+        """A copy of the weights and of the module's buffers, for `restore`; ranks first `meet`."""
         return {name: value.clone() for name, value in self._values().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

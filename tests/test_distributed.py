@@ -109,6 +109,8 @@ def fit_in_turn(rank):
         _distributed.machine = place
         fitted = quick(3, **TRAINED, precision="bfloat16", batch_norm=False, distributed=True)
         told[way] = model_of(fitted.fit(own, sample_weight=own_weight))
+        with ranks(CPU) as group:
+            told[f"{way}, gate"] = group._gate is not None
     _distributed.machine = machine
     fitted = quick(3, batch_norm=True, distributed=True).fit(own)
     for weights in fitted.autoencoder_.parameters():
@@ -230,6 +232,8 @@ def test_ranks_step_down_the_gradient_of_all_rows(fits, optimizer):
 def test_messages_and_shared_memory_give_the_same_bits(fits):
     for told in fits:
         assert told["messages"] == told["shared memory"]
+        assert not told["messages, gate"]
+        assert told["shared memory, gate"] == (_exchange.machine() is not None)
 
 
 def test_a_fitted_model_is_that_of_its_rank_alone(fits):
