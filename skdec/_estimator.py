@@ -321,7 +321,7 @@ class DECClustering(
     reconstruction_error_ : float
         Mean squared difference between a value of `X` and its reconstruction, in squared units
         of `X`. After self-training without reconstruction term the decoder has been trained
-        again, to the final embedding, by Muon in an eighth of `pretrain_steps`.
+        again, to the final embedding, by Muon in a twelfth of `pretrain_steps`, at least 40.
     autoencoder_ : torch.nn.Module
         The trained network with its `encoder` and `decoder`, on the scaled input.
     hidden_dims_ : tuple of int

@@ -19,7 +19,7 @@ from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
 from ._distributed import ALONE, Alone
 from ._inference import apply_to_rows
 from ._neighbors import neighbors_in_blocks
-from ._networks import Architecture, forward, weights_of
+from ._networks import Architecture, FullyConnectedAutoencoder, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
 from ._scaled_rows import ScaledRows
@@ -32,10 +32,10 @@ _CONTRASTED_PAIRS = 64
 # The stage's random stream, where it is not of the stage's name.
 _STREAMS = {"autoencoder": "pretraining"}
 
-# The decoder is trained again in this share of the autoencoder's steps: after training with
-# neighbours, which moves the embedding far, and after self-training, which moves it little.
-_DECODER_SHARE, _LATER_DECODER_SHARE = 1 / 4, 1 / 8
-_DECODER_OPTIMIZER = OptimizerSettings("muon", 0.01, momentum=0.9, decay="linear")
+# The decoder is trained again in this share of the autoencoder's steps, and in at least so many of
+# them: after training with neighbours and after self-training, both of which move the embedding.
+_DECODER_SHARE, _LEAST_DECODER_STEPS = 1 / 12, 40
+_DECODER_OPTIMIZER = OptimizerSettings("muon", 0.04, momentum=0.9, decay="linear")
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,11 @@ def pretrain(
         curve = training.run(module, training.reconstruction(), settings.steps, "autoencoder")
         neighbor_curve = []
         if contrasts:
-            neighbor_curve = _train_with_neighbors(module.encoder, training)
+            decoded = apply_to_rows(module.encoder, X, workers)
+            neighbor_curve = _train_with_neighbors(module.encoder, decoded, training)
             # The embedding has moved away from the decoder.
-            Z = apply_to_rows(module.encoder, training.X, workers)
-            _train_decoder(module, Z, training, _DECODER_SHARE)
+            Z = apply_to_rows(module.encoder, X, workers)
+            _train_decoder(module, decoded, Z, training)
     pretrained = Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
     if stage.cut_short:
         raise PretrainingStopped(pretrained)
@@ -155,7 +156,7 @@ def refit_decoder(
     """
     dtype = resolve_precision(settings.precision, X.device, module)
     training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group)
-    _train_decoder(module, Z, training, _LATER_DECODER_SHARE)
+    _train_decoder(module, Z, Z, training)
 
 
 @dataclass
@@ -280,17 +281,17 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
     return training.run(pair, loss, settings.layerwise_steps, f"layer {k + 1}")
 
 
-def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float]:
+def _train_with_neighbors(encoder: nn.Module, Z: Tensor, training: _Training) -> list[float]:
     """Keep each row and its neighbours together against all others.
 
-    The neighbours are those in the autoencoder's embedding, found once: more of them are of
+    The neighbours are those in the autoencoder's embedding `Z`, found once: more of them are of
     the row's own class than of those in the input space. Each row of a mini-batch comes with one
     neighbour, drawn at random; pairs are contrasted in groups.
     """
     settings = training.settings
     if not _is_trainable(encoder):
         return []
-    Z = apply_to_rows(encoder, training.X, training.workers).cpu().numpy()
+    Z = Z.cpu().numpy()
     check_finite(Z, settings.optimizer)
     # A rank has only its share of a row's neighbours: more of its own would be further away.
     n_neighbors = math.ceil(settings.n_neighbors * training.group.share(len(Z)))
@@ -314,21 +315,61 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
     return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
 
 
-def _train_decoder(module: nn.Module, Z: Tensor, training: _Training, share: float) -> None:
-    """Train the decoder alone to map the fixed `Z` to the rows, in a `share` of the steps."""
+class _Units(NamedTuple):
+    """Mean of an embedding, and the root of its mean squared deviation, in all dimensions alike."""
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, Z: Tensor, group: Alone) -> _Units:
+        n_values = group.sum(Z.numel())
+        mean = group.sum(Z.sum(dim=0)) * Z.shape[1] / n_values
+        scale = (group.sum((Z - mean).square().sum()) / n_values).sqrt()
+        return cls(mean, torch.where(scale > 0, scale, 1.0))
+
+    def enter(self, layer: nn.Linear) -> None:
+        """Let a layer that takes an embedding take it in these units."""
+        layer.bias += layer.weight @ self.mean
+        layer.weight *= self.scale
+
+    def leave(self, layer: nn.Linear) -> None:
+        """The way back."""
+        layer.weight /= self.scale
+        layer.bias -= layer.weight @ self.mean
+
+
+def _train_decoder(module: nn.Module, decoded: Tensor, Z: Tensor, training: _Training) -> None:
+    """Train the decoder alone to map the fixed `Z` to the rows.
+
+    `decoded` is the embedding that it has been trained to.
+    """
     settings = training.settings
     reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
+    # Training with neighbours stretches the embedding by a factor of up to a hundred, the more the
+    # more rows there are. The steps of Muon would be as much too long.
+    built_in = isinstance(module, FullyConnectedAutoencoder)
+    before, now = (_Units.of(some, training.group) for some in (decoded, Z))
+    z = (Z - now.mean) / now.scale if built_in else Z
 
     def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return training.weight[rows] @ reconstruct(forward(decoder, Z[rows]), training.X[rows])
+        return training.weight[rows] @ reconstruct(forward(decoder, z[rows]), training.X[rows])
 
     held = {id(weight) for weight in module.encoder.parameters()}
     if any(id(weight) in held for weight in module.decoder.parameters()):
         return  # to train weights that both halves share would move the embedding
     if _is_trainable(module.decoder):
-        # The embedding has other units now; the steps of Muon do not depend on them.
         own = replace(training, settings=replace(settings, optimizer=_DECODER_OPTIMIZER))
-        own.run(module.decoder, loss, math.ceil(share * settings.steps), "decoder")
+        with torch.no_grad():
+            if built_in:
+                before.enter(module.decoder[0][0])
+            own.run(module.decoder, loss, _decoder_steps(settings.steps), "decoder")
+            if built_in:
+                now.leave(module.decoder[0][0])
+
+
+def _decoder_steps(steps: int) -> int:
+    return min(steps, max(_LEAST_DECODER_STEPS, math.ceil(_DECODER_SHARE * steps)))
 
 
 def _say_sometimes(epoch: Task, name: str, n_epochs: int, curve: list[float]) -> None:

@@ -12,6 +12,7 @@ from skdec._optimization import OptimizerSettings
 from skdec._pretraining import (
     PretrainingSettings,
     _corrupt,
+    _train_decoder,
     _train_pair,
     _Training,
     auto_steps,
@@ -351,17 +352,42 @@ def test_a_decoder_without_weights_stays_as_it_is(workers):
     assert torch.equal(module.decoder(torch.ones(1, 2)), torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0]]))
 
 
-def test_refitting_takes_an_eighth_of_the_steps(workers, monkeypatch):
+def test_the_decoder_is_trained_alike_to_an_embedding_in_other_units(workers):
+    x = torch.from_numpy(rows())
+    results = []
+    for stretched in (lambda Z: Z, lambda Z: 300.0 * Z + 70.0):
+        module = ARCHITECTURE.build(0).eval()
+        with torch.no_grad():
+            Z = module.encoder(x)
+        training = _Training(x, torch.ones(N_ROWS), SETTINGS, workers, torch.float32)
+        _train_decoder(module, Z, stretched(Z), training)
+        with torch.no_grad():
+            results.append(module.decoder(stretched(Z)))
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
+    with torch.no_grad():
+        untrained = ARCHITECTURE.build(0).decoder(Z)
+    assert not torch.allclose(results[0], untrained, atol=1e-2)
+
+
+def test_an_embedding_of_one_point_has_units_too(workers):
+    module = ARCHITECTURE.build(0).eval()
+    x = torch.from_numpy(rows())
+    refit_decoder(module, x, torch.full((N_ROWS, 2), 7.0), torch.ones(N_ROWS), SETTINGS, workers)
+    with torch.no_grad():
+        assert torch.isfinite(module.decoder(torch.full((1, 2), 7.0))).all()
+
+
+def test_refitting_takes_a_twelfth_of_the_steps_or_40(workers, monkeypatch):
     n_steps = []
     monkeypatch.setattr(
         _Training, "run", lambda self, module, loss, steps, name: n_steps.append(steps)
     )
     module = ARCHITECTURE.build(0)
     x = torch.from_numpy(rows())
-    for steps in (1, 16, 17):
+    for steps in (1, 40, 480, 481):
         settings = replace(SETTINGS, steps=steps)
         refit_decoder(module, x, torch.zeros(N_ROWS, 2), torch.ones(N_ROWS), settings, workers)
-    assert n_steps == [1, 2, 3]
+    assert n_steps == [1, 40, 40, 41]
 
 
 def test_verbose_prints_at_most_about_ten_lines_for_a_stage(capsys):
