@@ -301,7 +301,7 @@ def test_cached_pretraining_goes_on_too_and_is_cached_in_the_end(tmp_path, die_a
     assert_same_fit(quick(memory=memory, checkpoint=checkpoint).fit(X), expected)
     steps = die_after(-1)
     assert_same_fit(quick(memory=memory).fit(X), expected)
-    assert len(steps) < 30  # no pretraining
+    assert len(steps) < 70  # no pretraining, which takes as many
 
 
 # --- Refusing ---
