@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from sklearn.utils import check_random_state
 
 from ._batching import row_blocks
 from ._distributed import ALONE, Alone
-from ._neighbors import balanced_modularity, nearest_neighbors
+from ._neighbors import balanced_modularity, balanced_modularity_of_draws, nearest_neighbors
 from ._threads import Workers, scikit_learn_alone
 from ._validation import check_init_centers
 
@@ -48,6 +49,9 @@ _N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 5
 # many rows on average.
 _GROUPS_PER_CLUSTER, _MOST_GROUPS, _ROWS_PER_GROUP = (2, 3, 5, 10, 20, 40), 2_000, 10
 
+# Starts of k-means that one thread makes before it takes others.
+_STARTS_AT_ONCE = 5
+
 # Groups are as useful before k-means has settled.
 _GROUP_ITERATIONS = 20
 
@@ -57,6 +61,9 @@ _GROUPS_OF_STARTS = (_GROUPS_PER_CLUSTER, _GROUPS_PER_CLUSTER[:-1], _GROUPS_PER_
 
 # The consensus is that of the partitions whose scores are within this of the best.
 _CONSENSUS_MARGIN = 0.03
+
+# Draws of the judge's rows, with replacement, that tell how sure the best score is.
+_N_DRAWS = 100
 
 _K_MEANS_OF_INPUT = "k-means, input"
 
@@ -76,9 +83,16 @@ class Judge(NamedTuple):
         """The balanced modularity of the labels of its rows."""
         return balanced_modularity(self.neighbors, self.weight, labels)
 
+    def scores_of_draws(self, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """The same for draws of its rows, given by how often each row is in each draw."""
+        return balanced_modularity_of_draws(self.neighbors, self.weight, labels, draws)
+
 
 class Partition(NamedTuple):
-    """The chosen candidate: labels of the judge's rows; every candidate's score by its name."""
+    """The chosen candidate: labels of the judge's rows; every candidate's score by its name.
+
+    The chosen one is the first of the names, the others follow by falling score.
+    """
 
     labels: np.ndarray
     scores: dict[str, float]
@@ -167,14 +181,52 @@ def best_partition(
         agreeing = [labels for name, labels in candidates.items() if scores[name] >= good]
         consensus = _consensus(agreeing, groupings[0][-1].labels_, judge.weight, n_clusters)
         candidates["consensus"], scores["consensus"] = consensus, judge.score(consensus)
-    best = _best(scores, n_clusters / len(Z), judge.neighbors.size)
-    return Partition(candidates[best], scores)
+    chosen = _chosen(judge, candidates, n_clusters, seed)
+    ranked = sorted(scores, key=lambda name: (name != chosen, -scores[name]))
+    return Partition(candidates[chosen], {name: scores[name] for name in ranked})
 
 
-def _best(scores: dict[str, float], clusters_per_row: float, n_edges: int) -> str:
-    """Name of the candidate that is taken: k-means of the input is not judged as the others."""
-    advantage = _STANDARD_ERROR / math.sqrt(n_edges) - _HANDICAP * clusters_per_row**2
-    return max(scores, key=lambda name: scores[name] + advantage * (name == _K_MEANS_OF_INPUT))
+def _chosen(judge: Judge, candidates: dict[str, np.ndarray], n_clusters: int, seed: int) -> str:
+    """Name of the candidate that is expected to agree most with the right one.
+
+    Scores that differ by little mean little, and the best of many may be so by chance. The rows
+    are drawn again and again: in how many draws a candidate is the best is its probability of being
+    the right one. Where that is nearly 1, it is chosen, else the one closest to all that may be.
+    """
+    n_rows = len(judge.weight)
+    random = np.random.default_rng(seed)
+    drawn = (random.integers(n_rows, size=n_rows) for _ in range(_N_DRAWS))
+    draws = np.stack([np.bincount(rows, minlength=n_rows) for rows in drawn], axis=1).astype(float)
+    advantage = _advantage(n_clusters / n_rows, judge.neighbors.size)
+    with scikit_learn_alone():
+        scores = [
+            judge.scores_of_draws(labels, draws) + advantage * (name == _K_MEANS_OF_INPUT)
+            for name, labels in candidates.items()
+        ]
+    wins = Counter(np.argmax(scores, axis=0).tolist())
+    partitions = list(candidates.values())
+
+    def expected_agreement(position: int) -> float:
+        return sum(
+            n_wins * _agreement(partitions[position], partitions[winner], judge.weight)
+            for winner, n_wins in wins.items()
+        )
+
+    return list(candidates)[max(range(len(partitions)), key=expected_agreement)]
+
+
+def _advantage(clusters_per_row: float, n_edges: int) -> float:
+    """What is added to the score of k-means of the input, which is not judged as the others."""
+    return _STANDARD_ERROR / math.sqrt(n_edges) - _HANDICAP * clusters_per_row**2
+
+
+def _agreement(labels: np.ndarray, others: np.ndarray, weight: np.ndarray) -> float:
+    """Adjusted Rand index of two partitions of weighted rows, for pairs drawn with replacement."""
+    joint = (_indicators(labels).T @ (_indicators(others) * weight[:, None])).toarray()
+    joint /= joint.sum()
+    both, one, other = (np.square(p).sum() for p in (joint, joint.sum(axis=1), joint.sum(axis=0)))
+    by_chance = one * other
+    return float((both - by_chance) / max((one + other) / 2.0 - by_chance, 1e-12))
 
 
 def _groupings(
@@ -223,13 +275,18 @@ def _candidates(
     """
     weight, spaces = judge.weight, {_K_MEANS_OF_INPUT: judge.x, "k-means": Z}
     spaces = {n: rows for n, rows in spaces.items() if len(np.unique(rows, axis=0)) >= n_clusters}
+    pieces = [(name, first) for name in spaces for first in range(0, n_init, _STARTS_AT_ONCE)]
 
-    def by_k_means(rows: np.ndarray) -> np.ndarray:
-        return _k_means(rows, weight, n_clusters, "k-means++", n_init, seed).labels_
+    def by_k_means(piece: tuple[str, int]) -> KMeans:
+        name, first = piece
+        n_starts = min(_STARTS_AT_ONCE, n_init - first)
+        return _k_means(spaces[name], weight, n_clusters, "k-means++", n_starts, seed + first)
 
     with scikit_learn_alone():
-        partitions = workers.map(by_k_means, list(spaces.values()))
-    yield from zip(spaces, partitions, strict=True)
+        found = dict(zip(pieces, workers.map(by_k_means, pieces), strict=True))
+    for name in spaces:
+        best = min((found[p] for p in pieces if p[0] == name), key=lambda kmeans: kmeans.inertia_)
+        yield name, best.labels_
     graph = _symmetric_graph(nearest_neighbors(Z, _N_NEIGHBORS, workers), weight)
     for grouping in groupings[0]:
         groups = grouping.labels_

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 from scipy.spatial import KDTree
 from sklearn.neighbors import NearestNeighbors
 
@@ -23,8 +23,8 @@ _QUERIES = 2048
 _SLACK = 0.3
 
 # Weight of the assortativity coefficient in its mean with modularity. With more, images are cut
-# unevenly; with less, the largest class of texts is cut in two.
-_ASSORTATIVITY = 0.6
+# unevenly; with less, the largest class of texts or of uneven mixtures is cut in two.
+_ASSORTATIVITY = 2 / 3
 
 
 def nearest_neighbors(X, n_neighbors: int, workers: Workers, slack: float = 0.0) -> np.ndarray:
@@ -100,8 +100,32 @@ def balanced_modularity(neighbors: np.ndarray, weight: np.ndarray, labels: np.nd
     clusters of these sizes and likes to cut off a few rows. Their mean does neither.
     """
     inside, ends = _edge_shares(neighbors, weight, labels)
-    by_chance = np.square(ends).sum()
-    return float(max(inside - by_chance, 0.0) / max(1.0 - by_chance, 1e-12) ** _ASSORTATIVITY)
+    return float(_balanced(inside, np.square(ends).sum()))
+
+
+def balanced_modularity_of_draws(
+    neighbors: np.ndarray, weight: np.ndarray, labels: np.ndarray, draws: np.ndarray
+) -> np.ndarray:
+    """The same for other draws of the rows with their neighbours, of shape (n_draws,).
+
+    `draws`, of shape (n_rows, n_draws), says how often each row is drawn.
+    """
+    n_rows, k = neighbors.shape
+    edges = weight[:, None] * weight[neighbors]
+    totals = edges.sum(axis=1) @ draws
+    of_ends = labels[neighbors]
+    inside = (edges * (of_ends == labels[:, None])).sum(axis=1) @ draws / totals
+    # In which clusters the two ends of a row's edges lie.
+    rows = np.repeat(np.arange(n_rows), k)
+    ends = csr_array((edges.ravel(), (of_ends.ravel(), rows)))
+    ends += csr_array((edges.sum(axis=1), (labels, np.arange(n_rows))), shape=ends.shape)
+    shares = ends @ draws / (2.0 * totals)
+    return _balanced(inside, np.square(shares).sum(axis=0))
+
+
+def _balanced(inside: np.ndarray, by_chance: np.ndarray) -> np.ndarray:
+    bound = np.maximum(1.0 - by_chance, 1e-12)
+    return np.maximum(inside - by_chance, 0.0) / bound**_ASSORTATIVITY
 
 
 def _edge_shares(

@@ -17,14 +17,22 @@ import skdec._neighbors
 from skdec import DECClustering
 from skdec import _estimator as estimator_module
 from skdec._initialization import (
-    _best,
+    _advantage,
+    _agreement,
+    _chosen,
     _consensus,
     best_partition,
     input_judge,
     judged_rows,
     weighted_means,
 )
-from skdec._neighbors import balanced_modularity, modularity, nearest_neighbors, neighbors_in_blocks
+from skdec._neighbors import (
+    balanced_modularity,
+    balanced_modularity_of_draws,
+    modularity,
+    nearest_neighbors,
+    neighbors_in_blocks,
+)
 from skdec._objectives import neighbor_contrast
 from skdec._self_training import SelfTrained
 from skdec._threads import Workers
@@ -124,7 +132,7 @@ PAIRS = np.array([[1], [0], [3], [2]])
 def test_modularities_of_two_pairs_by_hand():
     ones, apart = np.ones(4), np.array([0, 0, 1, 1])
     assert modularity(PAIRS, ones, apart) == pytest.approx(0.5)  # 1 - 1/4 - 1/4
-    assert balanced_modularity(PAIRS, ones, apart) == pytest.approx(0.5**0.4 * 1.0**0.6)
+    assert balanced_modularity(PAIRS, ones, apart) == pytest.approx(0.5 ** (1 / 3) * 1.0 ** (2 / 3))
     # One row cut off: half of the edges inside, ends 1/4 and 3/4.
     cut = np.array([0, 1, 1, 1])
     assert modularity(PAIRS, ones, cut) == pytest.approx(0.5 - 1 / 16 - 9 / 16)
@@ -151,6 +159,27 @@ def test_balanced_modularity_accepts_uneven_clusters_that_modularity_would_cut()
     ones = np.ones(50)
     assert modularity(within, ones, even) > modularity(within, ones, uneven)
     assert balanced_modularity(within, ones, uneven) > balanced_modularity(within, ones, even)
+
+
+def test_a_row_that_is_drawn_twice_has_its_edges_twice():
+    random = np.random.default_rng(0)
+    neighbors, labels = random.integers(8, size=(8, 3)), np.array([0, 0, 0, 1, 1, 2, 2, 2])
+    weight, drawn = random.random(8), random.integers(8, size=(5, 8))
+    draws = np.stack([np.bincount(rows, minlength=8) for rows in drawn], axis=1).astype(float)
+    scores = balanced_modularity_of_draws(neighbors, weight, labels, draws)
+    for rows, score in zip(drawn, scores, strict=True):
+        edges = [(i, j, weight[i] * weight[j]) for i in rows for j in neighbors[i]]
+        total = sum(w for *_, w in edges)
+        inside = sum(w for i, j, w in edges if labels[i] == labels[j]) / total
+        ends = [
+            sum(w * (int(labels[i] == k) + int(labels[j] == k)) for i, j, w in edges) / (2 * total)
+            for k in range(3)
+        ]
+        chance = np.square(ends).sum()
+        expected = max(inside - chance, 0) / (1 - chance) ** (2 / 3)
+        assert score == pytest.approx(expected)
+    ones = balanced_modularity_of_draws(neighbors, weight, labels, np.ones((8, 1)))
+    assert ones[0] == pytest.approx(balanced_modularity(neighbors, weight, labels))
 
 
 # --- The contrast of neighbours ---
@@ -248,9 +277,62 @@ def test_the_consensus_takes_a_weight_of_two_for_a_row_given_twice():
 def test_k_means_of_the_input_wins_ties_but_not_where_it_has_few_rows_to_a_center(
     n_rows, n_clusters, lead, taken
 ):
-    scores = {"k-means, input": 0.8 + lead, "k-means": 0.7, "consensus": 0.8}
-    expected = "k-means, input" if taken else "consensus"
-    assert _best(scores, n_clusters / n_rows, 5 * n_rows) == expected
+    assert (0.8 + lead + _advantage(n_clusters / n_rows, 5 * n_rows) > 0.8) == taken
+
+
+class ScriptedJudge:
+    """Finds each of the given partitions the best in a share of the draws of the rows."""
+
+    weight, neighbors = np.ones(12), np.zeros((12, 5))
+
+    def __init__(self, partitions, wins):
+        self.partitions, self.wins = partitions, wins
+
+    def scores_of_draws(self, labels, draws):
+        (position,) = (k for k, own in enumerate(self.partitions) if own is labels)
+        bounds = np.cumsum([0, *self.wins])
+        scores = np.full(draws.shape[1], 0.5)
+        scores[bounds[position] : bounds[position + 1]] = 0.9
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("wins", "expected"),
+    [((40, 35, 25), "b"), ((40, 25, 35), "c"), ((60, 20, 20), "a"), ((100, 0, 0), "a")],
+)
+def test_a_partition_that_is_seldom_the_best_gives_way_to_two_that_agree(wins, expected):
+    partitions = {
+        "a": np.arange(12) // 6,
+        "b": np.arange(12) % 2,
+        "c": np.array([1, 1, *np.arange(2, 12) % 2]),
+    }
+    judge = ScriptedJudge(list(partitions.values()), wins)
+    assert _chosen(judge, partitions, 2, 0) == expected
+
+
+def test_a_clear_lead_decides_and_the_chosen_candidate_is_named_first():
+    X, y = blobs(120)
+    judge, partition = partition_of(X, np.random.default_rng(0).normal(size=(120, 2)), 3)
+    chosen, *others = partition.scores.items()
+    assert chosen == ("k-means, input", judge.score(partition.labels))
+    assert [score for _, score in others] == sorted((s for _, s in others), reverse=True)
+    candidates = {"halves": np.where(y == 0, 0, 1 + np.arange(120) % 2), "k-means, input": y}
+    assert _chosen(judge, candidates, 3, 0) == "k-means, input"
+
+
+def test_agreement_is_the_adjusted_rand_index_of_weighted_rows():
+    random = np.random.default_rng(0)
+    one, other = random.integers(4, size=(2, 3000))
+    other = np.where(random.random(3000) < 0.4, one, other)
+    ones = np.ones(3000)
+    assert _agreement(one, one, ones) == pytest.approx(1.0)
+    expected = adjusted_rand_score(one, other)
+    assert 0.1 < expected < 0.4
+    assert _agreement(one, other, ones) == pytest.approx(expected, abs=2e-3)
+    weight = random.integers(1, 4, size=3000)
+    repeated = _agreement(np.repeat(one, weight), np.repeat(other, weight), np.ones(weight.sum()))
+    assert _agreement(one, other, weight.astype(float)) == pytest.approx(repeated)
+    assert repeated != pytest.approx(expected, abs=1e-4)
 
 
 def test_the_consensus_is_a_candidate_where_there_are_groups():
@@ -272,7 +354,7 @@ def test_k_means_of_the_input_is_chosen_when_the_embedding_is_of_no_use():
     X, y = blobs(300)
     Z = np.random.default_rng(0).normal(size=(300, 2))
     _, partition = partition_of(X, Z, 3)
-    assert max(partition.scores, key=partition.scores.get) == "k-means, input"
+    assert next(iter(partition.scores)) == "k-means, input"
     assert adjusted_rand_score(y, partition.labels) == 1.0
 
 
