@@ -29,7 +29,7 @@ for ax, model in zip(axes, [kmeans, dec], strict=True):
 # %%
 # k-means cuts straight through both moons. DECClustering follows them. Where its centres came from
 # is on record: of several partitions of the rows the one that best keeps to their neighbourhoods
-# was taken.
+# was taken. It comes first.
 for name, score in dec.init_scores_.items():
     print(f"{score:.3f}  {name}")
 

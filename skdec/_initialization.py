@@ -15,7 +15,13 @@ from sklearn.utils import check_random_state
 
 from ._batching import row_blocks
 from ._distributed import ALONE, Alone
-from ._neighbors import balanced_modularity, balanced_modularity_of_draws, nearest_neighbors
+from ._neighbors import (
+    balanced_modularity,
+    balanced_modularity_of_draws,
+    edge_weights,
+    mutual,
+    nearest_neighbors,
+)
 from ._threads import Workers, scikit_learn_alone
 from ._validation import check_init_centers
 
@@ -35,7 +41,7 @@ _MOST_COMPONENTS = 50
 _MOST_VALUES, _SUBSPACE_ITERATIONS, _SPARE_COMPONENTS = 2**25, 7, 10
 
 # k-means of the input is the simplest candidate: it is also taken where the best is better by less
-# than the score's standard error, this over the root of the number of the graph's edges (where four
+# than the score's standard error, this over the root of the number of the graph's pairs (where four
 # fifths of them are inside clusters).
 # Where there are few rows to a centre, though, it optimises what it is judged by, compactness in
 # the input space, and has to be better by this times (n_clusters / n_rows)^2.
@@ -43,7 +49,7 @@ _STANDARD_ERROR, _HANDICAP = 0.4, 5.0
 
 # Neighbours of a row in the graph that makes partitions, and in the one that judges them: with few,
 # small clusters can be told apart.
-_N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 5
+_N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 7
 
 # Groups of rows that are joined to clusters: so many for each cluster, at most so many, and of so
 # many rows on average.
@@ -72,20 +78,27 @@ class Judge(NamedTuple):
     """Tells how well partitions keep to the neighbourhoods of the input space.
 
     The graph is that of the input, which no training changes: states with different embeddings
-    compare. `x` are the leading components of the rows in it, and `weight` their weights.
+    compare. Its edges join rows that are neighbours of each other. `x` are the leading components
+    of the rows in it, and `weight` their weights.
     """
 
     x: np.ndarray
     weight: np.ndarray
     neighbors: np.ndarray
+    edges: np.ndarray
+
+    @property
+    def n_pairs(self) -> float:
+        """The number of pairs of rows that are joined."""
+        return np.count_nonzero(self.edges) / 2.0
 
     def score(self, labels: np.ndarray) -> float:
         """The balanced modularity of the labels of its rows."""
-        return balanced_modularity(self.neighbors, self.weight, labels)
+        return balanced_modularity(self.neighbors, self.edges, labels)
 
     def scores_of_draws(self, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """The same for draws of its rows, given by how often each row is in each draw."""
-        return balanced_modularity_of_draws(self.neighbors, self.weight, labels, draws)
+        return balanced_modularity_of_draws(self.neighbors, self.edges, labels, draws)
 
 
 class Partition(NamedTuple):
@@ -116,7 +129,9 @@ def input_judge(
 ) -> Judge:
     """The judge of partitions of rows of the input; `x` gives those with the given numbers."""
     components = _leading_components(x, np.arange(len(weight)), seed)
-    return Judge(components, weight, nearest_neighbors(components, _N_JUDGED_NEIGHBORS, workers))
+    neighbors = nearest_neighbors(components, _N_JUDGED_NEIGHBORS, workers)
+    edges = edge_weights(neighbors, weight) * mutual(neighbors)
+    return Judge(components, weight, neighbors, edges)
 
 
 def _leading_components(
@@ -197,7 +212,7 @@ def _chosen(judge: Judge, candidates: dict[str, np.ndarray], n_clusters: int, se
     random = np.random.default_rng(seed)
     drawn = (random.integers(n_rows, size=n_rows) for _ in range(_N_DRAWS))
     draws = np.stack([np.bincount(rows, minlength=n_rows) for rows in drawn], axis=1).astype(float)
-    advantage = _advantage(n_clusters / n_rows, judge.neighbors.size)
+    advantage = _advantage(n_clusters / n_rows, judge.n_pairs)
     with scikit_learn_alone():
         scores = [
             judge.scores_of_draws(labels, draws) + advantage * (name == _K_MEANS_OF_INPUT)
@@ -215,9 +230,9 @@ def _chosen(judge: Judge, candidates: dict[str, np.ndarray], n_clusters: int, se
     return list(candidates)[max(range(len(partitions)), key=expected_agreement)]
 
 
-def _advantage(clusters_per_row: float, n_edges: int) -> float:
+def _advantage(clusters_per_row: float, n_pairs: float) -> float:
     """What is added to the score of k-means of the input, which is not judged as the others."""
-    return _STANDARD_ERROR / math.sqrt(n_edges) - _HANDICAP * clusters_per_row**2
+    return _STANDARD_ERROR / math.sqrt(n_pairs) - _HANDICAP * clusters_per_row**2
 
 
 def _agreement(labels: np.ndarray, others: np.ndarray, weight: np.ndarray) -> float:

@@ -83,43 +83,55 @@ def neighbors_in_blocks(X: np.ndarray, n_neighbors: int, seed: int, workers: Wor
     return neighbors
 
 
-def modularity(neighbors: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> float:
+def edge_weights(neighbors: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weights of the edges from the rows to their `neighbors`: the products of their ends'."""
+    return weight[:, None] * weight[neighbors]
+
+
+def mutual(neighbors: np.ndarray) -> np.ndarray:
+    """Which edges join rows that are neighbours of each other; all of them if none does."""
+    n_rows = len(neighbors)
+    each = np.arange(n_rows)[:, None]
+    is_mutual = np.isin(n_rows * neighbors + each, n_rows * each + neighbors)
+    return is_mutual | ~is_mutual.any()
+
+
+def modularity(neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray) -> float:
     """Newman's modularity of `labels` on the graph of `neighbors`, its edges taken both ways.
 
-    An edge weighs the product of its ends' weights. `labels` are numbers from 0.
+    `edges` are the edges' weights, of the shape of `neighbors`; `labels` are numbers from 0.
     """
-    inside, ends = _edge_shares(neighbors, weight, labels)
-    return float(inside - np.square(ends).sum())
+    inside, by_chance = _edge_shares(neighbors, edges, labels)
+    return float(inside - by_chance)
 
 
-def balanced_modularity(neighbors: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> float:
+def balanced_modularity(neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray) -> float:
     """Weighted geometric mean of modularity and assortativity coefficient of `labels`; >= 0.
 
     Both are the share of edges inside clusters, less what is expected by chance. Modularity
     prefers clusters of equal size; the assortativity coefficient divides it by its bound for
     clusters of these sizes and likes to cut off a few rows. Their mean does neither.
     """
-    inside, ends = _edge_shares(neighbors, weight, labels)
-    return float(_balanced(inside, np.square(ends).sum()))
+    return float(_balanced(*_edge_shares(neighbors, edges, labels)))
 
 
 def balanced_modularity_of_draws(
-    neighbors: np.ndarray, weight: np.ndarray, labels: np.ndarray, draws: np.ndarray
+    neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray, draws: np.ndarray
 ) -> np.ndarray:
-    """The same for other draws of the rows with their neighbours, of shape (n_draws,).
+    """The same for other draws of the rows, each with its edges, of shape (n_draws,).
 
     `draws`, of shape (n_rows, n_draws), says how often each row is drawn.
     """
     n_rows, k = neighbors.shape
-    edges = weight[:, None] * weight[neighbors]
-    totals = edges.sum(axis=1) @ draws
     of_ends = labels[neighbors]
+    # Rows without an edge may be all that is drawn.
+    totals = np.maximum(edges.sum(axis=1) @ draws, np.finfo(float).tiny)
     inside = (edges * (of_ends == labels[:, None])).sum(axis=1) @ draws / totals
     # In which clusters the two ends of a row's edges lie.
-    rows = np.repeat(np.arange(n_rows), k)
-    ends = csr_array((edges.ravel(), (of_ends.ravel(), rows)))
-    ends += csr_array((edges.sum(axis=1), (labels, np.arange(n_rows))), shape=ends.shape)
-    shares = ends @ draws / (2.0 * totals)
+    each, shape = np.arange(n_rows), (labels.max() + 1, n_rows)
+    starts = csr_array((edges.sum(axis=1), (labels, each)), shape)
+    stops = csr_array((edges.ravel(), (of_ends.ravel(), np.repeat(each, k))), shape)
+    shares = (starts + stops) @ draws / (2.0 * totals)
     return _balanced(inside, np.square(shares).sum(axis=0))
 
 
@@ -129,15 +141,14 @@ def _balanced(inside: np.ndarray, by_chance: np.ndarray) -> np.ndarray:
 
 
 def _edge_shares(
-    neighbors: np.ndarray, weight: np.ndarray, labels: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Share of the edges inside clusters, and share of the edges' ends in each cluster."""
-    ends = np.stack([np.repeat(np.arange(len(neighbors)), neighbors.shape[1]), neighbors.ravel()])
-    edges = weight[ends[0]] * weight[ends[1]]
-    edges /= edges.sum()
-    of_clusters = (np.bincount(labels[end], edges, labels.max() + 1) for end in ends)
-    inside = edges[labels[ends[0]] == labels[ends[1]]].sum()
-    return inside, sum(of_clusters) / 2.0
+    neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray
+) -> tuple[float, float]:
+    """Share of the edges inside clusters, and what is expected of it by chance."""
+    shares, starts, stops = edges / edges.sum(), labels[:, None], labels[neighbors]
+    inside = shares[starts == stops].sum()
+    of_clusters = np.bincount(labels, shares.sum(axis=1), labels.max() + 1)
+    of_clusters += np.bincount(stops.ravel(), shares.ravel(), labels.max() + 1)
+    return inside, np.square(of_clusters / 2.0).sum()
 
 
 def _in_units_of_its_spread(X):

@@ -28,7 +28,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from ._array_api import to_numpy
-from ._neighbors import modularity, nearest_neighbors
+from ._neighbors import edge_weights, modularity, nearest_neighbors
 from ._rows import distinct_rows
 from ._threads import Workers
 from ._validation import check_sample_weight
@@ -163,7 +163,8 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
         n_neighbors = min(15, math.ceil(math.sqrt(len(index))))
     with Workers() as workers:
         neighbors = nearest_neighbors(X[index], n_neighbors, workers)
-    return modularity(neighbors, weight, labels) / float(1.0 - 1.0 / n_clusters) ** _EXPONENT
+    edges = edge_weights(neighbors, weight)
+    return modularity(neighbors, edges, labels) / float(1.0 - 1.0 / n_clusters) ** _EXPONENT
 
 
 def _at_most(most: int, n_rows: int) -> np.ndarray | slice:
