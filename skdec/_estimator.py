@@ -310,12 +310,12 @@ class DECClustering(
     init_scores_ : dict of str to float
         With ``init="auto"``, the score of each candidate partition by its name. The first was
         taken, the others follow by falling score. The score is the geometric mean of modularity and
-        assortativity coefficient, the latter with weight 2/3, on the graph of the 5 nearest
-        neighbours in the input (of its 50 leading principal components if it has more features).
-        It is computed on 100 bootstrap draws of the rows, too: what is taken is the candidate that
-        agrees most (adjusted Rand index) with the best ones of the draws, on average. To the scores
-        of k-means of the input is added 0.4 / sqrt(5 rows), the standard error, less
-        5 (n_clusters / rows)^2.
+        assortativity coefficient, the latter with weight 2/3, on the graph of rows that are among
+        each other's 7 nearest neighbours in the input (in its 50 leading principal components if it
+        has more features). It is computed on 100 bootstrap draws of the rows, too: what is taken is
+        the candidate that agrees most (adjusted Rand index) with the best ones of the draws, on
+        average. To the scores of k-means of the input is added 0.4 / sqrt(pairs of the graph),
+        the standard error, less 5 (n_clusters / rows)^2.
         Empty where the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.

@@ -40,9 +40,10 @@ def test_digits_are_found_much_better_than_by_k_means():
     assert adjusted_rand_score(y, labels) > adjusted_rand_score(y, by_k_means) + 0.1
 
 
-def test_self_training_improves_on_k_means_in_the_embedding_of_the_autoencoder():
+def test_self_training_improves_on_k_means_in_the_embedding_of_the_autoencoder(tmp_path):
     X, y = load_digits(return_X_y=True)
     params = {"init": "k-means++", "pretraining": "end-to-end", "pretrain_steps": 600}
+    params["memory"] = str(tmp_path)  # both begin with the same autoencoder
     found = [
         DECClustering(10, **params, max_iter=max_iter, random_state=0).fit_predict(X)
         for max_iter in (0, 100)
