@@ -8,8 +8,8 @@ it does not belong there.
 """
 
 # %%
-# The model learns 600 images of the digits 0 to 4, with 500 and 250 steps instead of the
-# default's 843 and 422. New rows are other images of these digits, and images of 5 to 9.
+# The model learns 600 images of the digits 0 to 4. New rows are other images of these digits, and
+# images of 5 to 9.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -21,7 +21,7 @@ X, y = load_digits(return_X_y=True)
 X = X / 16
 known = np.flatnonzero(y < 5)
 new = np.concatenate([known[600:], np.flatnonzero(y >= 5)[:300]])
-dec = DECClustering(5, pretrain_steps=500, neighbor_steps=250, random_state=0).fit(X[known[:600]])
+dec = DECClustering(5, random_state=0).fit(X[known[:600]])
 
 # %%
 # Three scores of strangeness, all without labels.

@@ -7,8 +7,7 @@ an image: the prototype of the cluster.
 """
 
 # %%
-# The first 1,000 of scikit-learn's digits, 8 x 8 pixels each, with half of the default's training
-# steps (1,000 and 500).
+# The first 1,000 of scikit-learn's digits, 8 x 8 pixels each.
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
@@ -19,7 +18,7 @@ from skdec.metrics import clustering_accuracy
 X, y = load_digits(return_X_y=True)
 X, y = X[:1000] / 16, y[:1000]
 kmeans = KMeans(10, n_init=10, random_state=0).fit(X)
-dec = DECClustering(10, pretrain_steps=500, neighbor_steps=250, random_state=0).fit(X)
+dec = DECClustering(10, random_state=0).fit(X)
 print(f"accuracy of k-means       {clustering_accuracy(y, kmeans.labels_):.3f}")
 print(f"accuracy of DECClustering {clustering_accuracy(y, dec.labels_):.3f}")
 

@@ -7,8 +7,7 @@ small one. Here nearly half of all rows are in the largest group and a twentieth
 """
 
 # %%
-# Five handwritten digits, 175 images of one and 20 of another. Fewer steps than the default (400
-# and 200 instead of 721 and 361).
+# Five handwritten digits, 175 images of one and 20 of another.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.cluster import KMeans
@@ -22,7 +21,7 @@ sizes = {0: 175, 1: 90, 2: 60, 4: 30, 6: 20}
 rows = np.concatenate([np.flatnonzero(y == k)[:size] for k, size in sizes.items()])
 X, y = digits[rows] / 16, y[rows]
 kmeans = KMeans(5, n_init=10, random_state=0).fit(X)
-dec = DECClustering(5, pretrain_steps=400, neighbor_steps=200, random_state=0).fit(X)
+dec = DECClustering(5, random_state=0).fit(X)
 
 # %%
 # k-means cuts the ones into three pieces and the fours into two; the sixes, the smallest group,

@@ -7,8 +7,7 @@ cannot solve: it cuts space into convex cells, and a moon is not convex.
 """
 
 # %%
-# Both estimators get the same rows and the number of clusters. ``pretrain_steps`` and
-# ``neighbor_steps`` are less than half of the default (737 and 368 for 400 rows), to be quick.
+# Both estimators get the same rows and the number of clusters.
 import matplotlib.pyplot as plt
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_moons
@@ -18,7 +17,7 @@ from skdec import DECClustering
 
 X, y = make_moons(400, noise=0.05, random_state=0)
 kmeans = KMeans(n_clusters=2, random_state=0).fit(X)
-dec = DECClustering(n_clusters=2, pretrain_steps=300, neighbor_steps=150, random_state=0).fit(X)
+dec = DECClustering(n_clusters=2, random_state=0).fit(X)
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
 for ax, model in zip(axes, [kmeans, dec], strict=True):

@@ -29,10 +29,10 @@ print(f"{np.mean(counts == 0):.0%} of the counts are 0, the largest is {counts.m
 # %%
 # The usual normalisation: the same depth for every cell, then the logarithm. ``n_neighbors``
 # should not exceed the size of the smallest type, which is about 30 here; its default, 7, is well
-# below. 300 and 150 steps, not the default 794 and 397, to be quick.
+# below.
 depth = counts.sum(axis=1, keepdims=True)
 X = np.log1p(counts / depth * np.median(depth))
-dec = DECClustering(5, pretrain_steps=300, neighbor_steps=150, random_state=0).fit(X)
+dec = DECClustering(5, random_state=0).fit(X)
 kmeans = KMeans(5, n_init=10, random_state=0).fit(X)
 for model in [kmeans, dec]:
     print(f"{type(model).__name__:14} ARI {adjusted_rand_score(types, model.labels_):.3f}")
