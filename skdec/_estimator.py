@@ -48,7 +48,6 @@ from ._pretraining import (
     Pretrained,
     PretrainingSettings,
     PretrainingStopped,
-    auto_neighbor_steps,
     auto_steps,
     check_finite,
     pretrain,
@@ -130,14 +129,14 @@ class DECClustering(
 ):
     """Deep Embedded Clustering: learn an embedding and a clustering together.
 
-    The default is neither published recipe. It is DEC's method [1]_ with two more steps: after the
-    autoencoder, training goes on with pairs of neighbours found in its embedding [3]_; and the
-    initial centres are those of the best of several partitions. For the published methods use
-    ``DECClustering.from_paper("dec", n_clusters=...)`` [1]_ and
+    The default is neither published recipe. It is DEC's method [1]_ with other first steps: the
+    encoder is trained with pairs of neighbours in the input [3]_, not as part of an autoencoder,
+    and the initial centres are those of the best of several partitions. For the published methods
+    use ``DECClustering.from_paper("dec", n_clusters=...)`` [1]_ and
     ``DECClustering.from_paper("idec", n_clusters=...)`` [2]_.
 
-    Three stages: an autoencoder learns the embedding Z, in which neighbours are then drawn
-    together; a partition of the rows gives initial centres there; self-training moves encoder
+    Three stages: the encoder learns an embedding Z that keeps neighbours together, and the decoder
+    the way back; a partition of the rows gives initial centres there; self-training moves encoder
     and centres so that the soft assignment Q (Student's t kernel, Eq. 1 of [1]_) approaches its
     own sharpened target P (Eq. 3), by minimising
     ``clustering_weight * KL(P || Q) + reconstruction_weight * L_r``.
@@ -179,27 +178,28 @@ class DECClustering(
         else "center".
     pretraining : {"neighbors", "end-to-end", "layer-wise"}, default="neighbors"
         "end-to-end" trains the whole autoencoder. "layer-wise" trains a denoising autoencoder
-        for each pair of layers in turn, as published, before that. "neighbors" goes on after
-        "end-to-end": the nearest neighbours of each row in the autoencoder's embedding are
-        found once, and the encoder is trained on mini-batches of rows, each with one of its
-        neighbours, with the contrastive loss InfoNCE in the kernel of DEC's Eq. 1 [3]_; then the
-        decoder is trained again, to the new embedding.
+        for each pair of layers in turn, as published, before that. "neighbors" trains no
+        autoencoder: the nearest neighbours of each row in the input (in its 50 leading principal
+        components if it has more features) are found once, and the encoder is trained on
+        mini-batches of rows, each with one of its neighbours, with the contrastive loss InfoNCE in
+        the kernel of DEC's Eq. 1 [3]_; then the decoder alone is trained, to that embedding.
     pretrain_steps : "auto" or int, default="auto"
         Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
+        If "neighbors", the decoder is trained alone in a sixth of them, at least 40.
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
     neighbor_steps : "auto" or int, default="auto"
-        Mini-batch steps of training with neighbours, if "neighbors". "auto" is 6 times the square
-        root of the number of distinct rows.
-    neighbor_learning_rate : float, default=0.02
+        Mini-batch steps of training with neighbours, if "neighbors". "auto" as above.
+    neighbor_learning_rate : float, default=0.03
         Initial learning rate of training with neighbours; optimiser and decay are those of
         pretraining.
-    n_neighbors : int, default=7
+    n_neighbors : int, default=5
         Neighbours of each row, if "neighbors"; fewer if there are not as many rows. It
-        should not exceed the size of the smallest cluster. A few are not the nearest, but at most
-        1.3 times as far away; of more than 131,072 rows they are sought in random blocks of at
-        most as many.
+        should not exceed the size of the smallest cluster. Of more than 16,384 rows a few are not
+        the nearest: they are sought in the leaves of random projection trees. With fewer than 16
+        features, and then whatever the number of rows, a few are up to 1.3 times as far away as
+        the nearest; of more than 131,072 rows they are sought in random blocks of at most as many.
     reconstruction_loss : {"mse", "bce"}, default="mse"
         Squared error or binary cross-entropy, averaged over features and rows.
     corruption : float, default=0.2
@@ -302,7 +302,8 @@ class DECClustering(
     converged_ : bool
         Whether `tol` was reached.
     pretrain_loss_curve_ : list of float
-        Mean reconstruction loss of each epoch of the whole autoencoder's pretraining.
+        Mean reconstruction loss of each epoch of the whole autoencoder's pretraining; if
+        "neighbors", of the decoder's.
     layerwise_loss_curves_ : list of list of float
         The same for each pair of layers; empty without layer-wise pretraining.
     neighbor_loss_curve_ : list of float
@@ -324,7 +325,7 @@ class DECClustering(
     reconstruction_error_ : float
         Mean squared difference between a value of `X` and its reconstruction, in squared units
         of `X`. After self-training without reconstruction term the decoder has been trained
-        again, to the final embedding, by Muon in a twelfth of `pretrain_steps`, at least 40.
+        again, to the final embedding, by Muon in a sixth of `pretrain_steps`, at least 40.
     autoencoder_ : torch.nn.Module
         The trained network with its `encoder` and `decoder`, on the scaled input.
     hidden_dims_ : tuple of int
@@ -476,8 +477,8 @@ class DECClustering(
         pretrain_steps="auto",
         layerwise_steps="auto",
         neighbor_steps="auto",
-        neighbor_learning_rate=0.02,
-        n_neighbors=7,
+        neighbor_learning_rate=0.03,
+        n_neighbors=5,
         reconstruction_loss="mse",
         corruption=0.2,
         pretrain_optimizer="muon",
@@ -1024,7 +1025,7 @@ class DECClustering(
             stages=self.pretraining,
             layerwise_steps=_resolve(self.layerwise_steps, auto_steps(n_rows)),
             steps=_resolve(self.pretrain_steps, auto_steps(n_rows)),
-            neighbor_steps=_resolve(self.neighbor_steps, auto_neighbor_steps(n_rows)),
+            neighbor_steps=_resolve(self.neighbor_steps, auto_steps(n_rows)),
             n_neighbors=self.n_neighbors,
             reconstruction_loss=self.reconstruction_loss,
             corruption=self.corruption,

@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array, hstack
 from sklearn.cluster import AgglomerativeClustering, KMeans, spectral_clustering
-from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
-from ._batching import row_blocks
+from ._components import leading_components
 from ._distributed import ALONE, Alone
 from ._neighbors import (
     balanced_modularity,
@@ -31,14 +30,6 @@ _MOST_ROWS, _ROWS_PER_CLUSTER = 10_000, 10
 # Scores that differ by less than this do not tell which partition is better: what self-training
 # moves at the clusters' borders improves the accuracy on digits and costs 0.001.
 SCORE_MARGIN = 0.01
-
-# Of wider inputs the leading principal components stand for the rows: k-means and neighbours there
-# are much the same, less noisy, and found sooner.
-_MOST_COMPONENTS = 50
-
-# Rows of so many values in all (128 MB) are not held in memory at once for that: the components
-# are found over blocks of them, by so many iterations with so many directions to spare.
-_MOST_VALUES, _SUBSPACE_ITERATIONS, _SPARE_COMPONENTS = 2**25, 7, 10
 
 # k-means of the input is the simplest candidate: it is also taken where the best is better by less
 # than the score's standard error, this over the root of the number of the graph's pairs (where four
@@ -128,46 +119,11 @@ def input_judge(
     x: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, seed: int, workers: Workers
 ) -> Judge:
     """The judge of partitions of rows of the input; `x` gives those with the given numbers."""
-    components = _leading_components(x, np.arange(len(weight)), seed)
+    rows = np.arange(len(weight))
+    components = leading_components(x, rows, seed).of(rows)
     neighbors = nearest_neighbors(components, _N_JUDGED_NEIGHBORS, workers)
     edges = edge_weights(neighbors, weight) * mutual(neighbors)
     return Judge(components, weight, neighbors, edges)
-
-
-def _leading_components(
-    x: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, seed: int
-) -> np.ndarray:
-    n_features = x(rows[:1]).shape[1]
-    if min(len(rows), n_features) <= _MOST_COMPONENTS:
-        return x(rows)
-    with scikit_learn_alone():
-        if len(rows) * n_features > _MOST_VALUES:
-            blocks = [rows[block] for block in row_blocks(len(rows), n_features)]
-            return _components_by_blocks(x, blocks, n_features, seed)
-        pca = PCA(_MOST_COMPONENTS, svd_solver="randomized", random_state=seed)
-        pca.set_output(transform="default")  # whatever the user's global setting
-        return pca.fit_transform(x(rows))
-
-
-def _components_by_blocks(
-    x: Callable[[np.ndarray], np.ndarray], blocks: list[np.ndarray], n_features: int, seed: int
-) -> np.ndarray:
-    """Leading components of rows of which only a block is in memory at once.
-
-    Subspace iteration with as many products as scikit-learn's randomized PCA makes, which takes
-    its rows as one array.
-    """
-    mean = sum(x(block).sum(axis=0, dtype=np.float64) for block in blocks)
-    mean = (mean / sum(map(len, blocks))).astype(np.float32)
-    n_directions = _MOST_COMPONENTS + _SPARE_COMPONENTS
-    directions = np.random.default_rng(seed).standard_normal((n_features, n_directions))
-    directions = directions.astype(np.float32)
-    for _ in range(_SUBSPACE_ITERATIONS):
-        centered = (x(block) - mean for block in blocks)
-        directions, _ = np.linalg.qr(sum(rows.T @ (rows @ directions) for rows in centered))
-    projected = np.concatenate([(x(block) - mean) @ directions for block in blocks])
-    _, _, axes = np.linalg.svd(projected, full_matrices=False)
-    return projected @ axes[:_MOST_COMPONENTS].T
 
 
 def best_partition(

@@ -1,4 +1,4 @@
-"""Pretraining: an autoencoder learns the embedding, and neighbours in it refine it."""
+"""Pretraining: neighbours in the input, or an autoencoder, teach the network an embedding."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
+from ._components import leading_components
 from ._distributed import ALONE, Alone
 from ._inference import apply_to_rows
-from ._neighbors import neighbors_in_blocks
-from ._networks import Architecture, FullyConnectedAutoencoder, forward, weights_of
+from ._neighbors import roughly_nearest_neighbors
+from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
 from ._scaled_rows import ScaledRows
@@ -29,13 +30,17 @@ from ._threads import Workers
 # is cut into shards, and memory grows with the batch, not with its square.
 _CONTRASTED_PAIRS = 64
 
+# Principal components of more rows than these are those of a random choice of them.
+_COMPONENTS_ROWS = 10_000
+
 # The stage's random stream, where it is not of the stage's name.
 _STREAMS = {"autoencoder": "pretraining"}
 
-# The decoder is trained again in this share of the autoencoder's steps, and in at least so many of
-# them: after training with neighbours and after self-training, both of which move the embedding.
-_DECODER_SHARE, _LEAST_DECODER_STEPS = 1 / 12, 40
-_DECODER_OPTIMIZER = OptimizerSettings("muon", 0.04, momentum=0.9, decay="linear")
+# The share of the autoencoder's steps in which the decoder is trained alone, after training with
+# neighbours and again after self-training, which moves the embedding; at least so many steps. The
+# second time with longer ones: twice as long again, all units of MNIST's decoder die.
+_DECODER_SHARE, _LEAST_DECODER_STEPS = 1 / 6, 40
+_REFIT_OPTIMIZER = OptimizerSettings("muon", 0.02, momentum=0.9, decay="linear")
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,10 @@ class PretrainingSettings:
 
 
 class Pretrained(NamedTuple):
-    """Weights by name and the mean loss of each epoch, layer-wise for each layer in turn."""
+    """Weights by name and the mean loss of each epoch, layer-wise for each layer in turn.
+
+    `loss_curve` is that of the reconstruction: of the decoder alone, after neighbours.
+    """
 
     weights: dict[str, np.ndarray]
     loss_curve: list[float]
@@ -86,11 +94,6 @@ def auto_steps(n_rows: int) -> int:
     return round(8 * math.sqrt(n_rows))
 
 
-def auto_neighbor_steps(n_rows: int) -> int:
-    """Mini-batch steps of training with neighbours when none are given."""
-    return round(6 * math.sqrt(n_rows))
-
-
 def pretrain(
     X: Tensor | ScaledRows,
     weight: Tensor,
@@ -110,9 +113,9 @@ def pretrain(
     """
     module = architecture.build(settings.seed).to(settings.device)
     _check_pairs(module, settings)
+    by_neighbors = settings.stages == "neighbors"
     layers = range(len(module.encoder) if settings.stages == "layer-wise" else 0)
-    contrasts = settings.stages == "neighbors" and group.min(len(X)) > 2
-    stage = task.subtask("pretraining", len(layers) + 1 + 2 * contrasts)
+    stage = task.subtask("pretraining", 2 if by_neighbors else len(layers) + 1)
     with Workers(n_workers) as workers, stage:
         training = _Training(
             X,
@@ -124,15 +127,14 @@ def pretrain(
             checkpoint,
             group,
         )
-        layer_curves = [_train_pair(k, module, training) for k in layers]
-        curve = training.run(module, training.reconstruction(), settings.steps, "autoencoder")
-        neighbor_curve = []
-        if contrasts:
-            decoded = apply_to_rows(module.encoder, X, workers)
-            neighbor_curve = _train_with_neighbors(module.encoder, decoded, training)
-            # The embedding has moved away from the decoder.
+        layer_curves, neighbor_curve = [], []
+        if by_neighbors:
+            neighbor_curve = _train_with_neighbors(module.encoder, training)
             Z = apply_to_rows(module.encoder, X, workers)
-            _train_decoder(module, decoded, Z, training)
+            curve = _train_decoder(module, Z, training)
+        else:
+            layer_curves = [_train_pair(k, module, training) for k in layers]
+            curve = training.run(module, training.reconstruction(), settings.steps, "autoencoder")
     pretrained = Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
     if stage.cut_short:
         raise PretrainingStopped(pretrained)
@@ -156,7 +158,7 @@ def refit_decoder(
     """
     dtype = resolve_precision(settings.precision, X.device, module)
     training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group)
-    _train_decoder(module, Z, Z, training)
+    _train_decoder(module, Z, training, again=True)
 
 
 @dataclass
@@ -281,23 +283,16 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
     return training.run(pair, loss, settings.layerwise_steps, f"layer {k + 1}")
 
 
-def _train_with_neighbors(encoder: nn.Module, Z: Tensor, training: _Training) -> list[float]:
+def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float]:
     """Keep each row and its neighbours together against all others.
 
-    The neighbours are those in the autoencoder's embedding `Z`, found once: more of them are of
-    the row's own class than of those in the input space. Each row of a mini-batch comes with one
+    The neighbours are those in the input, found once. Each row of a mini-batch comes with one
     neighbour, drawn at random; pairs are contrasted in groups.
     """
-    settings = training.settings
-    if not _is_trainable(encoder):
+    settings, group = training.settings, training.group
+    if not _is_trainable(encoder) or group.min(len(training.X)) <= 2:
         return []
-    Z = Z.cpu().numpy()
-    check_finite(Z, settings.optimizer)
-    # A rank has only its share of a row's neighbours: more of its own would be further away.
-    n_neighbors = math.ceil(settings.n_neighbors * training.group.share(len(Z)))
-    seed = derived_seed(settings.seed, "blocks")
-    neighbors = neighbors_in_blocks(Z, n_neighbors, seed, training.workers)
-    neighbors = torch.from_numpy(neighbors).to(training.X.device)
+    neighbors = _neighbors_in_the_input(training).to(training.X.device)
 
     def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         choice = torch.randint(
@@ -313,6 +308,22 @@ def _train_with_neighbors(encoder: nn.Module, Z: Tensor, training: _Training) ->
     optimizer = replace(settings.optimizer, learning_rate=rate)
     own = replace(training, settings=replace(settings, optimizer=optimizer))
     return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
+
+
+def _neighbors_in_the_input(training: _Training) -> Tensor:
+    """Numbers of the nearest rows of each row, by the input's leading components."""
+    X, settings = training.X, training.settings
+    n_rows, seed = len(X), derived_seed(settings.seed, "blocks")
+    some = np.arange(n_rows)
+    if n_rows > _COMPONENTS_ROWS:
+        random = np.random.default_rng(seed)
+        some = np.sort(random.choice(n_rows, _COMPONENTS_ROWS, replace=False))
+    components = leading_components(lambda at: X[torch.from_numpy(at)].cpu().numpy(), some, seed)
+    # A rank has only its share of a row's neighbours: more of its own would be further away.
+    n_neighbors = math.ceil(settings.n_neighbors * training.group.share(n_rows))
+    x = components.of(np.arange(n_rows))
+    found = roughly_nearest_neighbors(x, n_neighbors, seed, training.workers)
+    return torch.from_numpy(found)
 
 
 class _Units(NamedTuple):
@@ -339,37 +350,46 @@ class _Units(NamedTuple):
         layer.bias -= layer.weight @ self.mean
 
 
-def _train_decoder(module: nn.Module, decoded: Tensor, Z: Tensor, training: _Training) -> None:
+def _train_decoder(
+    module: nn.Module, Z: Tensor, training: _Training, again: bool = False
+) -> list[float]:
     """Train the decoder alone to map the fixed `Z` to the rows.
 
-    `decoded` is the embedding that it has been trained to.
+    With `again` it is one that takes something like `Z` already.
     """
-    settings = training.settings
-    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
+    decoder, settings = module.decoder, training.settings
+    held = {id(weight) for weight in module.encoder.parameters()}
+    if not _is_trainable(decoder) or any(id(weight) in held for weight in decoder.parameters()):
+        return []  # to train weights that both halves share would move the embedding
     # Training with neighbours stretches the embedding, on more rows by more (to a root mean square
     # of 555 on MNIST). For weights that take it as it is, the steps of Muon are too long.
-    built_in = isinstance(module, FullyConnectedAutoencoder)
-    before, now = (_Units.of(some, training.group) for some in (decoded, Z))
-    z = (Z - now.mean) / now.scale if built_in else Z
+    first, units = _first_linear(decoder), _Units.of(Z, training.group)
+    z = Z if first is None else (Z - units.mean) / units.scale
+    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
 
     def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         return training.weight[rows] @ reconstruct(forward(decoder, z[rows]), training.X[rows])
 
-    held = {id(weight) for weight in module.encoder.parameters()}
-    if any(id(weight) in held for weight in module.decoder.parameters()):
-        return  # to train weights that both halves share would move the embedding
-    if _is_trainable(module.decoder):
-        own = replace(training, settings=replace(settings, optimizer=_DECODER_OPTIMIZER))
-        with torch.no_grad():
-            if built_in:
-                before.enter(module.decoder[0][0])
-            own.run(module.decoder, loss, _decoder_steps(settings.steps), "decoder")
-            if built_in:
-                now.leave(module.decoder[0][0])
+    own = training
+    if again:
+        own = replace(training, settings=replace(settings, optimizer=_REFIT_OPTIMIZER))
+    n_steps = max(_LEAST_DECODER_STEPS, math.ceil(_DECODER_SHARE * settings.steps))
+    with torch.no_grad():
+        if first is not None and again:
+            units.enter(first)
+        curve = own.run(decoder, loss, min(n_steps, settings.steps), "decoder")
+        if first is not None:
+            units.leave(first)
+    return curve
 
 
-def _decoder_steps(steps: int) -> int:
-    return min(steps, max(_LEAST_DECODER_STEPS, math.ceil(_DECODER_SHARE * steps)))
+def _first_linear(decoder: nn.Module) -> nn.Linear | None:
+    """The trained linear layer that takes the embedding, in whose weights units can go."""
+    layer = decoder
+    while isinstance(layer, nn.Sequential) and len(layer):
+        layer = layer[0]
+    is_linear = isinstance(layer, nn.Linear) and layer.bias is not None
+    return layer if is_linear and all(w.requires_grad for w in layer.parameters()) else None
 
 
 def _say_sometimes(epoch: Task, name: str, n_epochs: int, curve: list[float]) -> None:

@@ -82,8 +82,7 @@ def of_stages(recorder):
     [
         (
             {},
-            ["pretraining", "autoencoder", "neighbors", "decoder", "initialization"]
-            + ["self-training", "decoder"],
+            ["pretraining", "neighbors", "decoder", "initialization", "self-training", "decoder"],
         ),
         (
             {"pretraining": "layer-wise", "reconstruction_weight": 1.0},
@@ -104,7 +103,9 @@ def test_tasks_are_the_stages_in_their_order(params, expected):
     assert sorted(recorder.begun) == sorted(recorder.ended)
     assert (recorder.begun[0], recorder.ended[-1]) == ((), ())
     assert recorder.other == ["setup", "teardown"]
-    assert recorder.named("pretraining", "autoencoder", "epoch") == len(model.pretrain_loss_curve_)
+    of_reconstruction = "autoencoder" if params else "decoder"
+    n_epochs = recorder.named("pretraining", of_reconstruction, "epoch")
+    assert n_epochs == len(model.pretrain_loss_curve_) > 0
     assert recorder.named("pretraining", "neighbors", "epoch") == len(model.neighbor_loss_curve_)
     assert recorder.named("self-training", "round") == model.n_iter_
 
@@ -205,7 +206,7 @@ def test_progress_bars_nest_through_a_search_over_a_pipeline(capsys):
     search = GridSearchCV(pipeline, {"decclustering__n_clusters": [2, 3]}, cv=2)
     search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X)
     lines = capsys.readouterr().out.splitlines()
-    for task, depth in (("pretraining", 4), ("autoencoder", 5), ("self-training", 4)):
+    for task, depth in (("pretraining", 4), ("neighbors", 5), ("self-training", 4)):
         bars = [line for line in lines if f"DECClustering - {task} #" in line]
         indents = [(len(line) - len(line.lstrip())) // 2 for line in bars]
         # Two candidates on two folds; the refit is one level higher.
@@ -237,8 +238,9 @@ def test_stopping_a_round_ends_self_training_there(round_):
     ("stage", "pretraining"),
     [
         ((("pretraining", 0), ("layer 2", 1)), "layer-wise"),
-        ((("pretraining", 0), ("autoencoder", 0)), "neighbors"),
-        ((("pretraining", 0), ("neighbors", 1)), "neighbors"),
+        ((("pretraining", 0), ("autoencoder", 0)), "end-to-end"),
+        ((("pretraining", 0), ("neighbors", 0)), "neighbors"),
+        ((("pretraining", 0), ("decoder", 1)), "neighbors"),
         ((("decoder", 3),), "neighbors"),
     ],
 )
@@ -264,9 +266,9 @@ def test_stages_themselves_cannot_be_left_out():
 
 @needs_callbacks
 def test_memory_keeps_no_pretraining_that_was_stopped(tmp_path):
-    first_epoch = (("pretraining", 0), ("autoencoder", 0), ("epoch", 0))
+    first_epoch = (("pretraining", 0), ("neighbors", 0), ("epoch", 0))
     stopped = quick(memory=str(tmp_path)).set_callbacks(Recorder([first_epoch])).fit(X)
-    assert len(stopped.pretrain_loss_curve_) == 1
+    assert len(stopped.neighbor_loss_curve_) == 1
     whole, again = Recorder(), Recorder()
     model = quick(memory=str(tmp_path)).set_callbacks(whole).fit(X)
     np.testing.assert_array_equal(model.transform(X), quick().fit(X).transform(X))
@@ -316,27 +318,27 @@ def test_callbacks_are_torn_down_when_fit_fails():
 
 
 def test_verbose_prints_a_line_for_each_round_and_ten_for_each_other_training(capsys):
-    model = quick(verbose=1, pretrain_steps=516, tol=0.0)
+    model = quick(verbose=1, pretrain_steps=516, neighbor_steps=516, tol=0.0)
     with pytest.warns(ConvergenceWarning):
         model.fit(X)
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("[DECClustering] ") for line in lines)
     starts = [line.split()[1] for line in lines]
     counts = {start: starts.count(start) for start in dict.fromkeys(starts)}
-    assert list(counts) == ["autoencoder:", "neighbors:", "decoder:", "self-training:"]
-    # The decoder is trained twice for 43 epochs, of which every fifth is told, and the last.
-    assert counts == {"autoencoder:": 10, "neighbors:": 10, "decoder:": 18, "self-training:": 3}
+    assert list(counts) == ["neighbors:", "decoder:", "self-training:"]
+    # The decoder is trained twice for 86 epochs, of which every ninth is told, and the last.
+    assert counts == {"neighbors:": 10, "decoder:": 20, "self-training:": 3}
     quick().fit(X)
     assert capsys.readouterr().out == ""
 
 
 @needs_callbacks
 def test_verbose_says_what_was_undone_and_what_was_stopped(capsys):
-    stop = (("pretraining", 0), ("autoencoder", 0), ("epoch", 4))
+    stop = (("pretraining", 0), ("neighbors", 0), ("epoch", 1))
     with pytest.warns(ConvergenceWarning):
         quick(verbose=1, learning_rate=1e20).set_callbacks(Recorder([stop])).fit(X)
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "autoencoder" in line][-1].endswith("stopped by a callback")
+    assert [line for line in lines if "neighbors" in line][-1].endswith("stopped by a callback")
     undone = [line for line in lines if "self-training" in line]
     assert len(undone) == 3
     assert all("round 1/3 undone, the weights became" in line for line in undone)

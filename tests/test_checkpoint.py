@@ -184,19 +184,19 @@ def test_a_stage_that_ended_is_not_trained_again(tmp_path, die_after):
     plain = die_after(-1)
     expected = quick().fit(X)
     params = {"checkpoint": tmp_path / "fit", "checkpoint_interval": 300}
-    first = die_after(30 + 4)  # all of the autoencoder's steps, and some with neighbours
+    first = die_after(10 + 4)  # all of the steps with neighbours, and some of the decoder
     with pytest.raises(Killed):
         quick(**params).fit(X)
     again = die_after(-1)
     assert_same_fit(quick(**params).fit(X), expected)
-    assert len(first) == 34 and len(again) == len(plain) - 30
+    assert len(first) == 14 and len(again) == len(plain) - 10
 
 
 @pytest.mark.parametrize("stage", ["pretraining/decoder", "decoder"])
 def test_the_two_trainings_of_the_decoder_are_told_apart(tmp_path, die_after, stage):
     steps = die_after(-1)
     expected = quick().fit(X)
-    n = {"pretraining/decoder": 30 + 10 + 4, "decoder": len(steps) - 4}[stage]
+    n = {"pretraining/decoder": 10 + 4, "decoder": len(steps) - 4}[stage]
     checkpoint = interrupted(tmp_path / "fit", die_after, n=n)
     weights = {name for name in load_file(checkpoint) if name.endswith("decoder/weights")}
     assert weights == {"pretraining/decoder/weights", f"{stage}/weights"}
@@ -211,27 +211,27 @@ def test_the_two_trainings_of_the_decoder_are_told_apart(tmp_path, die_after, st
 
 
 @needs_callbacks
-@pytest.mark.parametrize("where", ["neighbors", "decoder"])
+@pytest.mark.parametrize("where", ["first decoder", "decoder"])
 def test_what_a_callback_stopped_stays_stopped_and_out_of_memory(tmp_path, die_after, where):
     stops = [
-        (("pretraining", 0), ("autoencoder", 0), ("epoch", 4)),
+        (("pretraining", 0), ("neighbors", 0), ("epoch", 4)),
         (("self-training", 2), ("round", 0)),
     ]
     params = {"tol": 0.0, "init": "k-means++"}
     steps = die_after(-1)
     expected = quick(**params).set_callbacks(Recorder(stops)).fit(X)
     params |= {"checkpoint": tmp_path / "fit", "checkpoint_interval": 0, "memory": str(tmp_path)}
-    die_after({"neighbors": 5 + 4, "decoder": len(steps) - 4}[where])
+    die_after({"first decoder": 5 + 4, "decoder": len(steps) - 4}[where])
     with pytest.raises(Killed):
         quick(**params).set_callbacks(Recorder(stops)).fit(X)
     die_after(-1)
     # The stage that was stopped is not asked about again; the others are.
-    stops_again = {"neighbors": stops[1:], "decoder": []}[where]
+    stops_again = {"first decoder": stops[1:], "decoder": []}[where]
     model = quick(**params).set_callbacks(Recorder(stops_again)).fit(X)
     assert_same_fit(model, expected)
-    assert len(model.pretrain_loss_curve_) == 5 and len(model.kl_curve_) == 1
+    assert len(model.neighbor_loss_curve_) == 5 and len(model.kl_curve_) == 1
     whole = quick(memory=str(tmp_path)).fit(X)
-    assert len(whole.pretrain_loss_curve_) == 30
+    assert len(whole.neighbor_loss_curve_) == 10
 
 
 @needs_callbacks
@@ -241,14 +241,14 @@ def test_a_callback_that_was_not_asked_is_asked_by_the_fit_that_goes_on(tmp_path
             if super().on_fit_task_end(estimator, context):
                 raise Killed
 
-    stop = (("pretraining", 0), ("autoencoder", 0), ("epoch", 4))
+    stop = (("pretraining", 0), ("neighbors", 0), ("epoch", 4))
     params = {"checkpoint": tmp_path / "fit", "checkpoint_interval": 0}
     with pytest.raises(Killed):
         quick(**params).set_callbacks(Dying([stop])).fit(X)
     # Four epochs are in the file: the one whose end was not heard is the first of this fit.
-    again = (("pretraining", 0), ("autoencoder", 0), ("epoch", 0))
+    again = (("pretraining", 0), ("neighbors", 0), ("epoch", 0))
     model = quick(**params).set_callbacks(Recorder([again])).fit(X)
-    assert len(model.pretrain_loss_curve_) == 5
+    assert len(model.neighbor_loss_curve_) == 5
 
 
 def test_between_the_ends_of_stages_it_writes_at_the_given_interval(tmp_path, monkeypatch):
@@ -400,9 +400,9 @@ def test_a_path_that_cannot_be_a_file_is_refused_before_any_work(
 def test_it_is_plain_data(tmp_path, die_after):
     checkpoint = interrupted(tmp_path / "fit", die_after)
     names = load_file(checkpoint).keys()
-    assert "pretraining/autoencoder/weights" in names
+    assert "pretraining/neighbors/weights" in names
     length = int.from_bytes(checkpoint.read_bytes()[:8], "little")
     header = json.loads(checkpoint.read_bytes()[8 : 8 + length])
     stages = json.loads(header["__metadata__"]["skdec checkpoint 1"])["stages"]
-    assert len(stages["pretraining/autoencoder"]["curve"]) == 20
+    assert len(stages["pretraining/neighbors"]["curve"]) == 10
     assert len(stages["seeds"]["seeds"]) == 3

@@ -144,11 +144,11 @@ def fail_in_turn(rank):
         "clusters": fit(n_clusters=121),
         "invalid": fit(rows=spoilt),
     }
-    neighbors = _pretraining.neighbors_in_blocks
+    neighbors = _pretraining.roughly_nearest_neighbors
     if rank:  # long after the ranks have met
-        _pretraining.neighbors_in_blocks = interrupt
+        _pretraining.roughly_nearest_neighbors = interrupt
     told["interrupted"] = fit()
-    _pretraining.neighbors_in_blocks = neighbors
+    _pretraining.roughly_nearest_neighbors = neighbors
     gradient = ShardedOptimizer._shard_gradient
     if rank:
         ShardedOptimizer._shard_gradient = interrupt

@@ -33,7 +33,7 @@ from skdec._neighbors import (
     modularity,
     mutual,
     nearest_neighbors,
-    neighbors_in_blocks,
+    roughly_nearest_neighbors,
 )
 from skdec._objectives import neighbor_contrast
 from skdec._self_training import SelfTrained
@@ -49,6 +49,11 @@ def partition_of(X, Z, n_clusters, n_init=3, seed=0, n_workers=1):
     with Workers(n_workers) as workers:
         judge = input_judge(X.__getitem__, np.ones(len(X)), seed, workers)
         return judge, best_partition(judge, Z, n_clusters, n_init, seed, workers)
+
+
+def rough_neighbors_of(X, k, seed=0, n_workers=1):
+    with Workers(n_workers) as workers:
+        return roughly_nearest_neighbors(X, k, seed, workers)
 
 
 # --- The graph ---
@@ -96,8 +101,7 @@ def test_blocks_of_rows_have_the_neighbors_that_all_rows_at_once_have(monkeypatc
 
 def test_neighbors_of_a_single_block_are_nearly_those_among_all():
     X = np.random.default_rng(0).normal(size=(5000, 6))
-    with Workers(1) as workers:
-        found = neighbors_in_blocks(X, 5, 0, workers)
+    found = rough_neighbors_of(X, 5)
     exact = neighbors_of(X, 5)
     right = [len({*a} & {*b}) for a, b in zip(found.tolist(), exact.tolist(), strict=True)]
     assert 4.95 < np.mean(right) < 5.0  # it is the cheaper search
@@ -106,11 +110,10 @@ def test_neighbors_of_a_single_block_are_nearly_those_among_all():
     assert (distances <= 1.3 * nearest).all()
 
 
-def test_neighbors_in_blocks_are_the_nearest_of_random_blocks_that_cover_all(monkeypatch):
+def test_rough_neighbors_are_the_nearest_of_random_blocks_that_cover_all(monkeypatch):
     monkeypatch.setattr(skdec._neighbors, "_BLOCK_ROWS", 40)
     X = np.random.default_rng(0).normal(size=(110, 4))
-    with Workers(1) as workers:
-        found, again, other = (neighbors_in_blocks(X, 36, seed, workers) for seed in (0, 0, 1))
+    found, again, other = (rough_neighbors_of(X, 36, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(found, again)
     # Three blocks of 37, 37 and 36 rows: with 35 neighbours nearly all of its block are a row's.
     assert found.shape == (110, 35)
@@ -123,6 +126,24 @@ def test_neighbors_in_blocks_are_the_nearest_of_random_blocks_that_cover_all(mon
         (block,) = (block for block in blocks if row in block)
         nearest = sorted(distances[row, other] for other in block - {row})
         assert (distances[row, neighbors] <= 1.3 * np.array(nearest[:35])).all()
+
+
+def test_trees_find_most_of_the_nearest_neighbors_in_many_dimensions(monkeypatch):
+    random = np.random.default_rng(0)
+    X = random.normal(size=(3000, 4)) @ random.normal(size=(4, 20))
+    exact = neighbors_of(X, 5)
+    np.testing.assert_array_equal(rough_neighbors_of(X, 5), exact)  # of so few, all pairs
+    monkeypatch.setattr(skdec._neighbors, "_ALL_PAIRS_ROWS", 2000)
+    monkeypatch.setattr(skdec._neighbors, "_LEAF_ROWS", 400)
+    found, again, other = (rough_neighbors_of(X, 5, *which) for which in ((0,), (0, 2), (1,)))
+    np.testing.assert_array_equal(found, again)
+    assert not np.array_equal(found, other)
+    pairs = list(zip(found.tolist(), exact.tolist(), strict=True))
+    assert all(len({row, *five}) == 6 for row, (five, _) in enumerate(pairs))
+    # In one tree of eight leaves that ignore distances it would be one in eight.
+    assert 4.5 < np.mean([len({*a} & {*b}) for a, b in pairs]) < 5.0
+    # Leaves are large enough for as many as are wanted.
+    assert rough_neighbors_of(X, 300).shape == (3000, 300)
 
 
 # --- Modularity ---

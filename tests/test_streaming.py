@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
 import skdec._estimator
-from skdec._initialization import _leading_components
+from skdec._components import leading_components
 from skdec._rows import Rows, Scaling
 from skdec._scaled_rows import ScaledRows, scaled_rows
 from skdec.inspection import cluster_exemplars, explain_clusters
@@ -62,7 +62,7 @@ def in_blocks_of(n, monkeypatch):
     def blocks(n_rows, n_columns):
         return (slice(start, min(start + n, n_rows)) for start in range(0, n_rows, n))
 
-    for module in ("_rows", "_inference", "_initialization", "_validation"):
+    for module in ("_rows", "_inference", "_components", "_validation"):
         monkeypatch.setattr(f"skdec.{module}.row_blocks", blocks)
     monkeypatch.setattr("skdec._inference._MANY_ROWS", n)
     monkeypatch.setattr("skdec._batching._BLOCK_VALUES", 1)  # single tiles, where they are used
@@ -328,7 +328,7 @@ def test_wide_sparse_rows_are_judged_as_dense_ones_and_never_made_dense_at_once(
     wide = random.random((150, 400)) * (random.random((150, 400)) < 0.1)
     wide[np.arange(150), np.arange(150) % 3] += 2.0
     few = {"pretrain_steps": 4, "neighbor_steps": 3, "accept_sparse": True}
-    monkeypatch.setattr("skdec._initialization._MOST_VALUES", 400 * 40)
+    monkeypatch.setattr("skdec._components._MOST_VALUES", 400 * 40)
     given = sparse.csr_array(wide)
     model, expected = quick(**few).fit(given), quick(**few).fit(wide)
     np.testing.assert_array_equal(model.predict_proba(given), expected.predict_proba(wide))
@@ -353,11 +353,11 @@ def test_components_by_blocks_are_those_of_scikit_learn(monkeypatch):
     rows = random.normal(size=(300, 5)) @ random.normal(size=(5, 90)) * 5 + random.normal(
         size=(300, 90)
     )
-    given = rows.astype(np.float32) + 3.0
-    expected = _leading_components(given.__getitem__, np.arange(300), 0)
+    given, at = rows.astype(np.float32) + 3.0, np.arange(300)
+    expected = leading_components(given.__getitem__, at, 0).of(at)
     in_blocks_of(70, monkeypatch)
-    monkeypatch.setattr("skdec._initialization._MOST_VALUES", 0)
-    found = _leading_components(given.__getitem__, np.arange(300), 0)
+    monkeypatch.setattr("skdec._components._MOST_VALUES", 0)
+    found = leading_components(given.__getitem__, at, 0).of(at)
     assert found.shape == expected.shape == (300, 50)
     np.testing.assert_allclose(np.abs(found[:, :5]), np.abs(expected[:, :5]), rtol=1e-2, atol=1e-2)
     assert np.square(found).sum() == pytest.approx(np.square(expected).sum(), rel=1e-2)
