@@ -49,6 +49,7 @@ class Stopwatch:
         self._begun[path] = now
         if path in _BEFORE:
             self.seconds[_BEFORE[path]] = now - (self._last or self._begun[""])
+            self._last = now
 
     def on_fit_task_end(self, estimator, context) -> None:
         """Note the time that a stage took."""

@@ -28,7 +28,7 @@ print(f"{np.mean(counts == 0):.0%} of the counts are 0, the largest is {counts.m
 
 # %%
 # The usual normalisation: the same depth for every cell, then the logarithm. ``n_neighbors``
-# should not exceed the size of the smallest type, which is about 30 here; its default, 7, is well
+# should not exceed the size of the smallest type, which is about 30 here; its default, 5, is well
 # below.
 depth = counts.sum(axis=1, keepdims=True)
 X = np.log1p(counts / depth * np.median(depth))

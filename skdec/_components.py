@@ -32,11 +32,13 @@ class Components(NamedTuple):
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """The components of the rows with these numbers, of shape (len(rows), n_components)."""
-        blocks = (self.x(rows[block]) for block in row_blocks(len(rows), len(self.mean)))
-        if self.axes is None:
-            return np.concatenate(list(blocks))
+        n_components = len(self.mean) if self.axes is None else len(self.axes)
+        found = np.empty((len(rows), n_components), dtype=np.float32)
         with scikit_learn_alone():
-            return np.concatenate([(block - self.mean) @ self.axes.T for block in blocks])
+            for block in row_blocks(len(rows), len(self.mean)):
+                x = self.x(rows[block])
+                found[block] = x if self.axes is None else (x - self.mean) @ self.axes.T
+        return found
 
 
 def leading_components(
