@@ -41,6 +41,5 @@ for ax, (name, score) in zip(axes, scores.items(), strict=True):
 axes[0].legend()
 
 # %%
-# The reconstruction error separates best: what the network has not seen, it cannot draw. Many
-# strange rows are less sure of their cluster, too, but some are near a centre and as sure as the
-# others.
+# All three separate about equally well: what the network has not seen, it cannot draw, and is not
+# sure of.

@@ -26,7 +26,8 @@ dec = DECClustering(5, random_state=0).fit(X)
 # %%
 # k-means cuts the ones into three pieces and the fours into two; the sixes, the smallest group,
 # have to share their cluster with fours and ones. DECClustering has a cluster for each digit, the
-# small ones too. A frame marks the cluster that is matched to a digit.
+# small ones too, but some ones are with the sixes. A frame marks the cluster that is matched to a
+# digit.
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 for ax, model in zip(axes, [kmeans, dec], strict=True):
     display = ClusterConfusionDisplay.from_predictions(y, model.labels_, ax=ax)

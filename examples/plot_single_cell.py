@@ -38,8 +38,8 @@ for model in [kmeans, dec]:
     print(f"{type(model).__name__:14} ARI {adjusted_rand_score(types, model.labels_):.3f}")
 
 # %%
-# After this normalisation the types are round groups, for which k-means is made: it is as good
-# here, and much faster. What the embedding adds is the picture.
+# After this normalisation the types are round groups, for which k-means is made: it is nearly as
+# good here, and much faster. What the embedding adds is the picture.
 EmbeddingDisplay.from_estimator(dec, X)
 
 # %%

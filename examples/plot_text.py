@@ -49,7 +49,6 @@ for cluster, top in table.groupby("cluster")["feature"]:
     print(f"cluster {cluster}: {', '.join(top)}")
 
 # %%
-# Each subpackage has a cluster of its own, but more than a quarter of the functions of ``signal``,
-# convolutions and spectra among them, are with those of ``ndimage``. Other processors round
-# differently: there some functions may be elsewhere.
+# Each subpackage has a cluster of its own, but a quarter of the functions of ``ndimage`` are with
+# those of ``signal``. Other processors round differently: there some functions may be elsewhere.
 ClusterConfusionDisplay.from_predictions(np.array(names)[y], dec.labels_)
