@@ -48,5 +48,6 @@ plt.ylabel("accuracy on new rows")
 plt.legend(title="logistic regression on")
 
 # %%
-# With one or two labelled rows of each digit the embedding is far ahead; with twenty the pixels have
-# caught up, for the embedding keeps little but the clusters. Unlabelled rows help where labels are scarce.
+# With one or two labelled rows of each digit the embedding is far ahead; with twenty the pixels
+# have caught up, for the embedding keeps little but the clusters. Unlabelled rows help where labels
+# are scarce.
