@@ -167,8 +167,9 @@ class DECClustering(
         ``reconstruction_loss="bce"`` to logits). `hidden_dims`, `activation`, `batch_norm` and
         `weight_init` are then ignored. It is called again when a fitted model is loaded, so it
         must be importable to be pickled, and its `state_dict` must hold all that it learns or
-        draws. Frozen parameters and weights that both halves share are allowed. A class or
-        function, not an instance: scikit-learn clones parameters.
+        draws. Frozen parameters and weights that both halves share are allowed; a decoder with such
+        weights is not trained alone, so that it decodes well only after "end-to-end" or
+        "layer-wise". A class or function, not an instance: scikit-learn clones parameters.
     scaling : {"auto", "center", "norm", "range"} or None, default="auto"
         What is done to the input. "center": subtract each feature's mean and divide all by one
         number, so that ||x||^2 / n_features is 1 on average. "norm": the same without
@@ -303,7 +304,7 @@ class DECClustering(
         Whether `tol` was reached.
     pretrain_loss_curve_ : list of float
         Mean reconstruction loss of each epoch of the whole autoencoder's pretraining; if
-        "neighbors", of the decoder's.
+        "neighbors", of the decoder's, and empty where the decoder is not trained.
     layerwise_loss_curves_ : list of list of float
         The same for each pair of layers; empty without layer-wise pretraining.
     neighbor_loss_curve_ : list of float

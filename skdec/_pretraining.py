@@ -38,7 +38,7 @@ _STREAMS = {"autoencoder": "pretraining"}
 
 # The share of the autoencoder's steps in which the decoder is trained alone, after training with
 # neighbours and again after self-training, which moves the embedding; at least so many steps. The
-# second time with longer ones: twice as long again, all units of MNIST's decoder die.
+# second time they are longer; at twice this rate all units of MNIST's decoder die.
 _DECODER_SHARE, _LEAST_DECODER_STEPS = 1 / 6, 40
 _REFIT_OPTIMIZER = OptimizerSettings("muon", 0.02, momentum=0.9, decay="linear")
 

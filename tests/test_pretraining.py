@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from torch import nn
 
 from skdec._callbacks import Task
@@ -12,6 +13,7 @@ from skdec._optimization import OptimizerSettings
 from skdec._pretraining import (
     PretrainingSettings,
     _corrupt,
+    _neighbors_in_the_input,
     _train_decoder,
     _train_pair,
     _Training,
@@ -367,6 +369,47 @@ def test_the_decoder_is_trained_alike_to_an_embedding_in_other_units(workers):
     with torch.no_grad():
         untrained = ARCHITECTURE.build(0).decoder(Z)
     assert not torch.allclose(results[0], untrained, atol=1e-2)
+
+
+def test_the_units_of_the_embedding_go_into_a_decoder_of_the_user_too(workers):
+    x = torch.from_numpy(rows())
+    results = []
+    for stretched in (lambda Z: Z, lambda Z: 300.0 * Z + 70.0):
+        module = ARCHITECTURE.build(0).eval()
+        own = nn.Sequential(nn.Sequential(nn.Sequential(*module.decoder)), nn.Identity())
+        with torch.no_grad():
+            Z = module.encoder(x)
+        training = _Training(x, torch.ones(N_ROWS), SETTINGS, workers, torch.float32)
+        _train_decoder(_Halves(module.encoder, own), stretched(Z), training)
+        with torch.no_grad():
+            results.append(own(stretched(Z)))
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
+
+
+def test_neighbors_are_those_of_wide_rows_by_components_of_some_of_them(workers, monkeypatch):
+    random = np.random.default_rng(0)
+    X = random.normal(size=(300, 6)) @ random.normal(size=(6, 80))
+    noisy = torch.from_numpy(X + random.normal(size=X.shape) * 1e-3).float()
+    monkeypatch.setattr("skdec._pretraining._COMPONENTS_ROWS", 100)
+    asked = []
+
+    class Spy:
+        device, shape = noisy.device, noisy.shape
+
+        def __len__(self):
+            return len(noisy)
+
+        def __getitem__(self, at):
+            asked.append(len(at))
+            return noisy[at]
+
+    training = _Training(Spy(), torch.ones(300), SETTINGS, workers, torch.float32)
+    found = _neighbors_in_the_input(training).numpy()
+    assert 100 in asked
+    distances = cdist(X, X)
+    np.fill_diagonal(distances, np.inf)
+    expected = np.argsort(distances, axis=1)[:, : SETTINGS.n_neighbors]
+    assert np.mean([{*a} == {*b} for a, b in zip(found, expected, strict=True)]) > 0.95
 
 
 def test_an_embedding_of_one_point_has_units_too(workers):
