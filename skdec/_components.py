@@ -42,22 +42,29 @@ class Components(NamedTuple):
 
 
 def leading_components(
-    x: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, seed: int
+    x: Callable[[np.ndarray], np.ndarray],
+    rows: np.ndarray,
+    seed: int,
+    n_components: int = _MOST_COMPONENTS,
 ) -> Components:
     """The components of the rows with these numbers, of which `x` gives some."""
     n_features = x(rows[:1]).shape[1]
-    if min(len(rows), n_features) <= _MOST_COMPONENTS:
+    if min(len(rows), n_features) <= n_components:
         return Components(x, np.zeros(n_features, dtype=np.float32), None)
     with scikit_learn_alone():
         if len(rows) * n_features > _MOST_VALUES:
             blocks = [rows[block] for block in row_blocks(len(rows), n_features)]
-            return Components(x, *_by_blocks(x, blocks, n_features, seed))
-        pca = PCA(_MOST_COMPONENTS, svd_solver="randomized", random_state=seed % 2**32).fit(x(rows))
+            return Components(x, *_by_blocks(x, blocks, n_features, seed, n_components))
+        pca = PCA(n_components, svd_solver="randomized", random_state=seed % 2**32).fit(x(rows))
         return Components(x, pca.mean_, pca.components_)
 
 
 def _by_blocks(
-    x: Callable[[np.ndarray], np.ndarray], blocks: list[np.ndarray], n_features: int, seed: int
+    x: Callable[[np.ndarray], np.ndarray],
+    blocks: list[np.ndarray],
+    n_features: int,
+    seed: int,
+    n_components: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and axes of rows of which only a block is in memory at once.
 
@@ -66,7 +73,7 @@ def _by_blocks(
     """
     mean = sum(x(block).sum(axis=0, dtype=np.float64) for block in blocks)
     mean = (mean / sum(map(len, blocks))).astype(np.float32)
-    n_directions = _MOST_COMPONENTS + _SPARE_COMPONENTS
+    n_directions = n_components + _SPARE_COMPONENTS
     directions = np.random.default_rng(seed).standard_normal((n_features, n_directions))
     directions = directions.astype(np.float32)
     for _ in range(_SUBSPACE_ITERATIONS):
@@ -74,4 +81,4 @@ def _by_blocks(
         directions, _ = np.linalg.qr(sum(rows.T @ (rows @ directions) for rows in centered))
     projected = np.concatenate([(x(block) - mean) @ directions for block in blocks])
     _, _, axes = np.linalg.svd(projected, full_matrices=False)
-    return mean, axes[:_MOST_COMPONENTS] @ directions.T
+    return mean, axes[:n_components] @ directions.T

@@ -51,7 +51,7 @@ from ._pretraining import (
     auto_steps,
     check_finite,
     pretrain,
-    refit_decoder,
+    train_decoder,
 )
 from ._rows import Scaling, distinct_rows, fit_scaling
 from ._scaled_rows import ScaledRows, scaled_rows
@@ -677,7 +677,10 @@ class DECClustering(
                 trained = self._self_train(
                     embedding, initial, x, weight, plan, workers, task, snapshot, group
                 )
-                vars(self).update(fitted(embedding, initial, trained, group))
+                decoder_curve = self._train_decoder(
+                    embedding, trained, x, weight, plan, workers, task, group
+                )
+                vars(self).update(fitted(embedding, initial, trained, decoder_curve, group))
             sizes = np.bincount(to_numpy(self.labels_), sample_weight > 0, self.n_clusters)
             n_found = np.count_nonzero(group.sum(sizes))
             task.attributes = dict  # none that the estimator has not
@@ -1024,6 +1027,7 @@ class DECClustering(
         pretrain_seed, init_seed, train_seed = group.first(lambda: checkpoint.seeds(drawn))
         pretraining = PretrainingSettings(
             stages=self.pretraining,
+            with_decoder=self.reconstruction_weight > 0,
             layerwise_steps=_resolve(self.layerwise_steps, auto_steps(n_rows)),
             steps=_resolve(self.pretrain_steps, auto_steps(n_rows)),
             neighbor_steps=_resolve(self.neighbor_steps, auto_steps(n_rows)),
@@ -1183,7 +1187,7 @@ class DECClustering(
         return soft_assignment(Z, centers, self.alpha, workers).argmax(axis=1)
 
     def _self_train(self, embedding, initial, x, weight, plan, workers, task, snapshot, group):
-        """Self-training from the initial centres, if it does no harm, and the decoder after it."""
+        """Self-training from the initial centres, if it does no harm."""
         autoencoder = embedding.autoencoder
         trained = self_train(
             autoencoder,
@@ -1199,12 +1203,25 @@ class DECClustering(
         )
         if initial.judge is not None and trained.kl_curve:
             trained = self._keep_better(initial, trained, embedding, x, workers, group)
-        if trained.kl_curve and not trained.undone and not self.reconstruction_weight:
-            Z = embedding.embed_scaled(x, workers)
-            refit_decoder(
-                autoencoder, x, Z, weight, plan.pretraining, workers, task, plan.checkpoint, group
-            )
         return trained
+
+    def _train_decoder(self, embedding, trained, x, weight, plan, workers, task, group):
+        """Train the decoder to the final embedding, unless it has been; the loss of each epoch."""
+        moved = trained.kl_curve and not trained.undone
+        if self.reconstruction_weight or not (moved or self.pretraining == "neighbors"):
+            return []
+        Z = embedding.embed_scaled(x, workers)
+        return train_decoder(
+            embedding.autoencoder,
+            x,
+            Z,
+            weight,
+            plan.pretraining,
+            workers,
+            task,
+            plan.checkpoint,
+            group,
+        )
 
     def _keep_better(self, initial, trained, embedding, x, workers, group):
         """Go back to the state before self-training if its clusters were clearly better."""
@@ -1226,6 +1243,7 @@ class DECClustering(
         embedding,
         initial,
         trained,
+        decoder_curve=(),
         group=ALONE,
     ):
         """All fitted attributes, from the predict path."""
@@ -1249,7 +1267,7 @@ class DECClustering(
             hidden_dims_=plan.architecture.hidden_dims,
             device_=plan.pretraining.device,
             reconstruction_error_=group.mean(error, sample_weight.sum()),
-            pretrain_loss_curve_=pretrained.loss_curve,
+            pretrain_loss_curve_=pretrained.loss_curve or list(decoder_curve),
             layerwise_loss_curves_=pretrained.layerwise_loss_curves,
             neighbor_loss_curve_=pretrained.neighbor_loss_curve,
             kl_curve_=trained.kl_curve,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from ._backend import LocalRandomness, random_stream
 
@@ -80,7 +81,7 @@ class FullyConnectedAutoencoder(nn.Module):
 
     `encoder` and `decoder` are sequences of as many blocks; encoder block k and decoder block
     -1-k are each other's mirror image, which is what layer-wise pretraining trains in pairs.
-    The embedding and the output are linear.
+    The embedding and the output are linear. The linear weights are yet to be drawn.
     """
 
     draws_nothing = True
@@ -95,26 +96,26 @@ class FullyConnectedAutoencoder(nn.Module):
 def _blocks(widths: list[int], activation: str, batch_norm: bool) -> nn.Sequential:
     blocks = []
     for position, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        layers: list[nn.Module] = [AlignedLinear(n_in, n_out)]
+        layers: list[nn.Module] = [skip_init(AlignedLinear, n_in, n_out, device="cpu")]
         if position < len(widths) - 2:
             if batch_norm:
-                layers.append(nn.BatchNorm1d(n_out))
+                layers.append(nn.BatchNorm1d(n_out, device="cpu"))
             layers.append(ACTIVATIONS[activation]())
         blocks.append(nn.Sequential(*layers))
     return nn.Sequential(*blocks)
 
 
-def _draw_weights(module: nn.Module, weight_init: str | float) -> None:
+def _draw_weights(module: nn.Module, weight_init: str | float, generator: torch.Generator) -> None:
     """Draw the linear weights by the law that `weight_init` names; biases 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             if weight_init == "fan_in":
                 bound = 1.0 / math.sqrt(layer.in_features)
-                nn.init.uniform_(layer.weight, -bound, bound)
+                nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             elif weight_init == "he":
-                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
             else:
-                nn.init.normal_(layer.weight, std=float(weight_init))
+                nn.init.normal_(layer.weight, std=float(weight_init), generator=generator)
             nn.init.zeros_(layer.bias)
 
 
@@ -134,19 +135,17 @@ class Architecture(NamedTuple):
 
     def build(self, seed: int) -> nn.Module:
         """A network on the CPU with weights drawn from `seed` alone."""
-        with torch.device("cpu"), LocalRandomness(random_stream(seed, "weights")):
-            if self.factory is not None:
+        generator = random_stream(seed, "weights")
+        if self.factory is not None:
+            with torch.device("cpu"), LocalRandomness(generator):
                 module = self.factory(self.n_features, self.embedding_dim)
                 _check_protocol(module, self.n_features, self.embedding_dim)
-                return module
-            module = FullyConnectedAutoencoder(
-                self.n_features,
-                self.embedding_dim,
-                self.hidden_dims,
-                self.activation,
-                self.batch_norm,
-            )
-            _draw_weights(module.float(), self.weight_init)
+            return module
+        # Without `LocalRandomness`, whose first use in a process imports torch's compiler (2 s).
+        module = FullyConnectedAutoencoder(
+            self.n_features, self.embedding_dim, self.hidden_dims, self.activation, self.batch_norm
+        ).float()
+        _draw_weights(module, self.weight_init, generator)
         return module
 
     def load(self, weights: dict[str, np.ndarray], device: torch.device | str) -> nn.Module:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from ._backend import LocalRandomness, draws_nothing, random_stream
 from ._distributed import ALONE, Alone
 from ._muon import GROUP_ROWS, Muon
+from ._sgd import SGD
 from ._threads import Workers
 
-Stepper = torch.optim.Optimizer | Muon
+Stepper = torch.optim.Optimizer | Muon | SGD
 
 # loss(module, rows, generator) -> sum of the losses of the rows with these numbers
 Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
@@ -51,14 +52,12 @@ class OptimizerSettings:
         """The optimiser of a stack of groups of weights, each of `n_rows` rows and then zeros."""
         if self.name == "muon":
             return Muon(weights, gradient, n_rows, self.learning_rate, self.momentum)
+        if self.name == "sgd":
+            return SGD(weights, gradient, self.learning_rate, self.momentum)
         weights = nn.Parameter(weights)
         weights.grad = gradient
         fused = weights.device.type in ("cpu", "cuda")
-        if self.name == "adam":
-            return torch.optim.Adam([weights], lr=self.learning_rate, fused=fused)
-        return torch.optim.SGD(
-            [weights], lr=self.learning_rate, momentum=self.momentum, fused=fused
-        )
+        return torch.optim.Adam([weights], lr=self.learning_rate, fused=fused)
 
     def learning_rate_at(self, step: int, n_steps: int) -> float:
         """The learning rate of mini-batch step `step`, counted from 0, of `n_steps`."""

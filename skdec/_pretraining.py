@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
 from ._components import leading_components
 from ._distributed import ALONE, Alone
+from ._first_layer import Units, first_linear, on_components
 from ._inference import apply_to_rows
 from ._neighbors import roughly_nearest_neighbors
 from ._networks import Architecture, forward, weights_of
@@ -33,14 +35,18 @@ _CONTRASTED_PAIRS = 64
 # Principal components of more rows than these are those of a random choice of them.
 _COMPONENTS_ROWS = 10_000
 
+# Training with neighbours sees so many principal components of wider inputs: it takes less time,
+# and what is learned is more alike from seed to seed and as right. With only the 50 that neighbours
+# are sought in, it is less so.
+_TRAINED_COMPONENTS = 100
+
 # The stage's random stream, where it is not of the stage's name.
 _STREAMS = {"autoencoder": "pretraining"}
 
-# The share of the autoencoder's steps in which the decoder is trained alone, after training with
-# neighbours and again after self-training, which moves the embedding; at least so many steps. The
-# second time they are longer; at twice this rate all units of MNIST's decoder die.
+# The share of the autoencoder's steps in which the decoder is trained alone, at least so many. They
+# are longer where it has been trained before; at twice this rate all units of MNIST's decoder die.
 _DECODER_SHARE, _LEAST_DECODER_STEPS = 1 / 6, 40
-_REFIT_OPTIMIZER = OptimizerSettings("muon", 0.02, momentum=0.9, decay="linear")
+_AGAIN_OPTIMIZER = OptimizerSettings("muon", 0.02, momentum=0.9, decay="linear")
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,11 @@ class PretrainingSettings:
     """What the parameters of pretraining came to, with every "auto" resolved.
 
     `layerwise_steps`, `steps` and `neighbor_steps` count mini-batches, the first for each layer.
+    `with_decoder` says whether what comes after "neighbors" needs the decoder.
     """
 
     stages: str
+    with_decoder: bool
     layerwise_steps: int
     steps: int
     neighbor_steps: int
@@ -68,7 +76,7 @@ class PretrainingSettings:
 class Pretrained(NamedTuple):
     """Weights by name and the mean loss of each epoch, layer-wise for each layer in turn.
 
-    `loss_curve` is that of the reconstruction: of the decoder alone, after neighbours.
+    `loss_curve` is that of the reconstruction: with neighbours of the decoder's, if it is trained.
     """
 
     weights: dict[str, np.ndarray]
@@ -115,7 +123,8 @@ def pretrain(
     _check_pairs(module, settings)
     by_neighbors = settings.stages == "neighbors"
     layers = range(len(module.encoder) if settings.stages == "layer-wise" else 0)
-    stage = task.subtask("pretraining", 2 if by_neighbors else len(layers) + 1)
+    n_stages = 1 + settings.with_decoder if by_neighbors else len(layers) + 1
+    stage = task.subtask("pretraining", n_stages)
     with Workers(n_workers) as workers, stage:
         training = _Training(
             X,
@@ -127,11 +136,12 @@ def pretrain(
             checkpoint,
             group,
         )
-        layer_curves, neighbor_curve = [], []
+        layer_curves, curve, neighbor_curve = [], [], []
         if by_neighbors:
             neighbor_curve = _train_with_neighbors(module.encoder, training)
-            Z = apply_to_rows(module.encoder, X, workers)
-            curve = _train_decoder(module, Z, training)
+            if settings.with_decoder:
+                Z = apply_to_rows(module.encoder, X, workers)
+                curve = _train_decoder(module, Z, training)
         else:
             layer_curves = [_train_pair(k, module, training) for k in layers]
             curve = training.run(module, training.reconstruction(), settings.steps, "autoencoder")
@@ -141,7 +151,7 @@ def pretrain(
     return pretrained
 
 
-def refit_decoder(
+def train_decoder(
     module: nn.Module,
     X: Tensor | ScaledRows,
     Z: Tensor,
@@ -151,14 +161,16 @@ def refit_decoder(
     task: Task = SILENT,
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
     group: Alone = ALONE,
-) -> None:
-    """Train the decoder alone to map the embedding `Z` after self-training to `X`, in place.
+) -> list[float]:
+    """Train the decoder alone to map the final embedding `Z` to `X`; the mean loss of each epoch.
 
-    Training without the reconstruction term moves the embedding away from the decoder.
+    Self-training without the reconstruction term has moved the embedding away from the decoder,
+    and pretraining with neighbours has not trained any.
     """
     dtype = resolve_precision(settings.precision, X.device, module)
     training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group)
-    _train_decoder(module, Z, training, again=True)
+    trained_before = settings.stages != "neighbors" or settings.with_decoder
+    return _train_decoder(module, Z, training, again=trained_before)
 
 
 @dataclass
@@ -173,6 +185,19 @@ class _Training:
     task: Task = SILENT
     checkpoint: NoCheckpoint = NO_CHECKPOINT
     group: Alone = ALONE
+
+    def rows(self, numbers: np.ndarray) -> np.ndarray:
+        """The rows with these numbers."""
+        return self.X[torch.from_numpy(numbers)].cpu().numpy()
+
+    def some_rows(self) -> np.ndarray:
+        """Numbers of the rows whose principal components stand for those of all."""
+        n_rows = len(self.X)
+        most = math.ceil(_COMPONENTS_ROWS * self.group.share(n_rows))
+        if n_rows <= most:
+            return np.arange(n_rows)
+        random = np.random.default_rng(derived_seed(self.settings.seed, "components"))
+        return np.sort(random.choice(n_rows, most, replace=False))
 
     def reconstruction(self) -> Loss:
         """Weighted reconstruction loss of the whole autoencoder, without corruption."""
@@ -307,47 +332,36 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
     rate = settings.neighbor_learning_rate
     optimizer = replace(settings.optimizer, learning_rate=rate)
     own = replace(training, settings=replace(settings, optimizer=optimizer))
-    return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
+    with _on_leading_components(encoder, training) as encoder:
+        return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
 
 
 def _neighbors_in_the_input(training: _Training) -> Tensor:
     """Numbers of the nearest rows of each row, by the input's leading components."""
-    X, settings = training.X, training.settings
-    n_rows, seed = len(X), derived_seed(settings.seed, "blocks")
-    some = np.arange(n_rows)
-    if n_rows > _COMPONENTS_ROWS:
-        random = np.random.default_rng(seed)
-        some = np.sort(random.choice(n_rows, _COMPONENTS_ROWS, replace=False))
-    components = leading_components(lambda at: X[torch.from_numpy(at)].cpu().numpy(), some, seed)
+    n_rows, seed = len(training.X), derived_seed(training.settings.seed, "blocks")
+    components = leading_components(training.rows, training.some_rows(), seed)
     # A rank has only its share of a row's neighbours: more of its own would be further away.
-    n_neighbors = math.ceil(settings.n_neighbors * training.group.share(n_rows))
+    n_neighbors = math.ceil(training.settings.n_neighbors * training.group.share(n_rows))
     x = components.of(np.arange(n_rows))
     found = roughly_nearest_neighbors(x, n_neighbors, seed, training.workers)
     return torch.from_numpy(found)
 
 
-class _Units(NamedTuple):
-    """Mean of an embedding, and the root of its mean squared deviation, in all dimensions alike."""
+def _on_leading_components(
+    encoder: nn.Module, training: _Training
+) -> AbstractContextManager[nn.Module]:
+    """The encoder as one of the leading components of the input, where that is wider."""
+    if first_linear(encoder) is None:
+        return nullcontext(encoder)
+    some, seed = training.some_rows(), derived_seed(training.settings.seed, "components")
+    rows = training.group.to_first(training.rows, some)
 
-    mean: Tensor
-    scale: Tensor
+    def mean_and_axes(some: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        components = leading_components(rows, np.arange(len(some)), seed, _TRAINED_COMPONENTS)
+        return components.mean, components.axes
 
-    @classmethod
-    def of(cls, Z: Tensor, group: Alone) -> _Units:
-        n_values = group.sum(Z.numel())
-        mean = group.sum(Z.sum(dim=0)) * Z.shape[1] / n_values
-        scale = (group.sum((Z - mean).square().sum()) / n_values).sqrt()
-        return cls(mean, torch.where(scale > 0, scale, 1.0))
-
-    def enter(self, layer: nn.Linear) -> None:
-        """Let a layer that takes an embedding take it in these units."""
-        layer.bias += layer.weight @ self.mean
-        layer.weight *= self.scale
-
-    def leave(self, layer: nn.Linear) -> None:
-        """The way back."""
-        layer.weight /= self.scale
-        layer.bias -= layer.weight @ self.mean
+    mean, axes = training.group.first(mean_and_axes, some)
+    return nullcontext(encoder) if axes is None else on_components(encoder, mean, axes)
 
 
 def _train_decoder(
@@ -363,7 +377,7 @@ def _train_decoder(
         return []  # to train weights that both halves share would move the embedding
     # Training with neighbours stretches the embedding, on more rows by more (to a root mean square
     # of 555 on MNIST). For weights that take it as it is, the steps of Muon are too long.
-    first, units = _first_linear(decoder), _Units.of(Z, training.group)
+    first, units = first_linear(decoder), Units.of(Z, training.group)
     z = Z if first is None else (Z - units.mean) / units.scale
     reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
 
@@ -372,7 +386,7 @@ def _train_decoder(
 
     own = training
     if again:
-        own = replace(training, settings=replace(settings, optimizer=_REFIT_OPTIMIZER))
+        own = replace(training, settings=replace(settings, optimizer=_AGAIN_OPTIMIZER))
     n_steps = max(_LEAST_DECODER_STEPS, math.ceil(_DECODER_SHARE * settings.steps))
     with torch.no_grad():
         if first is not None and again:
@@ -381,15 +395,6 @@ def _train_decoder(
         if first is not None:
             units.leave(first)
     return curve
-
-
-def _first_linear(decoder: nn.Module) -> nn.Linear | None:
-    """The trained linear layer that takes the embedding, in whose weights units can go."""
-    layer = decoder
-    while isinstance(layer, nn.Sequential) and len(layer):
-        layer = layer[0]
-    is_linear = isinstance(layer, nn.Linear) and layer.bias is not None
-    return layer if is_linear and all(w.requires_grad for w in layer.parameters()) else None
 
 
 def _say_sometimes(epoch: Task, name: str, n_epochs: int, curve: list[float]) -> None:

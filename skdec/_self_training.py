@@ -92,6 +92,17 @@ class _Model(nn.Module):
         self.centers = nn.Parameter(centers)
 
 
+def _model(
+    autoencoder: nn.Module,
+    centers: np.ndarray,
+    X: Tensor | ScaledRows,
+    settings: SelfTrainingSettings,
+) -> _Model:
+    # Without the reconstruction term nothing reaches the decoder.
+    decoder = autoencoder.decoder if settings.reconstruction_weight > 0 else None
+    return _Model(autoencoder.encoder, decoder, torch.from_numpy(centers).float().to(X.device))
+
+
 def auto_update_interval(n_rows: int, batch_size: int) -> int:
     """One epoch of mini-batch steps, but at most the root of the number of rows and at least 30."""
     return max(30, min(steps_per_epoch(n_rows, batch_size), math.isqrt(n_rows)))
@@ -111,12 +122,10 @@ def align(
     """Train until the nearest centre of each row is that of its label; `autoencoder` in place.
 
     A partition need not be one by nearest centres: two rings share theirs. The target here is
-    the partition itself in place of Eq. 3, with the reconstruction loss beside it. Returns the
-    centres.
+    the partition itself in place of Eq. 3, beside the reconstruction loss if that has a weight.
+    Returns the centres.
     """
-    model = _Model(
-        autoencoder.encoder, autoencoder.decoder, torch.from_numpy(centers).float().to(X.device)
-    )
+    model = _model(autoencoder, centers, X, settings)
     batch_size = min(group.own_batch(settings.batch_size), len(X))
     seed = group.own_seed(settings.seed)
     optimizer = ShardedOptimizer(
@@ -175,9 +184,7 @@ def self_train(
 
     The ranks of a `group` have some of the rows each, and decide by the sums over all of them.
     """
-    # Without the reconstruction term nothing reaches the decoder.
-    decoder = autoencoder.decoder if settings.reconstruction_weight > 0 else None
-    model = _Model(autoencoder.encoder, decoder, torch.from_numpy(centers).float().to(X.device))
+    model = _model(autoencoder, centers, X, settings)
     batch_size = min(group.own_batch(settings.batch_size), len(X))
     seed = group.own_seed(settings.seed)
     optimizer = ShardedOptimizer(
