@@ -135,11 +135,11 @@ class DECClustering(
     use ``DECClustering.from_paper("dec", n_clusters=...)`` [1]_ and
     ``DECClustering.from_paper("idec", n_clusters=...)`` [2]_.
 
-    Three stages: the encoder learns an embedding Z that keeps neighbours together, and the decoder
-    the way back; a partition of the rows gives initial centres there; self-training moves encoder
-    and centres so that the soft assignment Q (Student's t kernel, Eq. 1 of [1]_) approaches its
-    own sharpened target P (Eq. 3), by minimising
-    ``clustering_weight * KL(P || Q) + reconstruction_weight * L_r``.
+    Three stages: the encoder learns an embedding Z that keeps neighbours together; a partition of
+    the rows gives initial centres there; self-training moves encoder and centres so that the soft
+    assignment Q (Student's t kernel, Eq. 1 of [1]_) approaches its own sharpened target P (Eq. 3),
+    by minimising ``clustering_weight * KL(P || Q) + reconstruction_weight * L_r``. The decoder, the
+    way back from Z, is trained in the end, or with the reconstruction term L_r before the centres.
 
     Parameters
     ----------
@@ -183,11 +183,13 @@ class DECClustering(
         autoencoder: the nearest neighbours of each row in the input (in its 50 leading principal
         components if it has more features) are found once, and the encoder is trained on
         mini-batches of rows, each with one of its neighbours, with the contrastive loss InfoNCE in
-        the kernel of DEC's Eq. 1 [3]_; then the decoder alone is trained, to that embedding.
+        the kernel of DEC's Eq. 1 [3]_. While that lasts, the network's first layer, if it is a
+        `torch.nn.Linear` with bias, takes the 100 leading principal components of wider inputs.
+        The decoder is trained alone.
     pretrain_steps : "auto" or int, default="auto"
         Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
-        If "neighbors", the decoder is trained alone in a sixth of them, at least 40.
+        Where the decoder is trained alone, that takes a sixth of them, at least 100 (of "auto").
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
     neighbor_steps : "auto" or int, default="auto"
@@ -304,7 +306,7 @@ class DECClustering(
         Whether `tol` was reached.
     pretrain_loss_curve_ : list of float
         Mean reconstruction loss of each epoch of the whole autoencoder's pretraining; if
-        "neighbors", of the decoder's, and empty where the decoder is not trained.
+        "neighbors", of the decoder's training, empty where it is not trained and before it is.
     layerwise_loss_curves_ : list of list of float
         The same for each pair of layers; empty without layer-wise pretraining.
     neighbor_loss_curve_ : list of float
@@ -325,8 +327,8 @@ class DECClustering(
         Share of the labels (by weight) that changed in each round.
     reconstruction_error_ : float
         Mean squared difference between a value of `X` and its reconstruction, in squared units
-        of `X`. After self-training without reconstruction term the decoder has been trained
-        again, to the final embedding, by Muon in a sixth of `pretrain_steps`, at least 40.
+        of `X`. Without reconstruction term the decoder has been trained to the final embedding,
+        after an autoencoder's pretraining again, by Muon.
     autoencoder_ : torch.nn.Module
         The trained network with its `encoder` and `decoder`, on the scaled input.
     hidden_dims_ : tuple of int
@@ -364,8 +366,8 @@ class DECClustering(
       ends there.
     - Repeated rows are merged into one row of summed weight, so that mini-batches hold distinct
       rows. A mini-batch is drawn without replacement within an epoch.
-    - With ``reconstruction_weight=0`` the decoder is trained again in the end, so that
-      `inverse_transform` is honest. The clustering is not touched by it.
+    - With ``reconstruction_weight=0`` the decoder is trained in the end, after an autoencoder's
+      pretraining again, so that `inverse_transform` is honest. The clustering is not touched by it.
     - On hardware with bfloat16 units training uses them; ``precision="float32"`` does not.
 
     *One truth.* `labels_`, ``predict(X)``, ``predict_proba(X).argmax(axis=1)`` and the nearest
@@ -430,9 +432,10 @@ class DECClustering(
     ``on_fit_task_end`` returns True for an epoch or a round ends their stage there; the next stages
     follow, so that the model is complete. For other tasks the answer is of no consequence.
     Callbacks that ask for `fitted_estimator` have one at the end of "initialization", of each round
-    and of "fit". `y` is given to callbacks only. What comes out of `memory` has no tasks; what was
-    stopped does not go in. Epochs and rounds that a `checkpoint` has are no tasks of the fit that
-    goes on from it; what was stopped before stays stopped.
+    and of "fit"; its decoder is trained as far as it is then, after "neighbors" not at all. `y` is
+    given to callbacks only. What comes out of `memory` has no tasks; what was stopped does not go
+    in. Epochs and rounds that a `checkpoint` has are no tasks of the fit that goes on from it; what
+    was stopped before stays stopped.
 
     References
     ----------
@@ -1140,7 +1143,7 @@ class DECClustering(
 
     def _finite_embedding(self, embedding, x, plan, workers):
         Z = embedding.embed_scaled(x, workers).cpu().numpy()
-        check_finite(Z, plan.pretraining.optimizer)
+        check_finite(Z, plan.pretraining)
         return Z
 
     def _initialize_by_candidates(self, embedding, rows, x, weight, plan, workers, group):

@@ -43,10 +43,12 @@ _TRAINED_COMPONENTS = 100
 # The stage's random stream, where it is not of the stage's name.
 _STREAMS = {"autoencoder": "pretraining"}
 
-# The share of the autoencoder's steps in which the decoder is trained alone, at least so many. They
-# are longer where it has been trained before; at twice this rate all units of MNIST's decoder die.
-_DECODER_SHARE, _LEAST_DECODER_STEPS = 1 / 6, 40
-_AGAIN_OPTIMIZER = OptimizerSettings("muon", 0.02, momentum=0.9, decay="linear")
+# The share of the autoencoder's steps in which the decoder is trained alone, at least so many, and
+# their length: the first time, and where it has been trained before. At 0.04 then all units of
+# MNIST's decoder die.
+_DECODER_SHARE, _LEAST_DECODER_STEPS = 1 / 6, 100
+_DECODER_OPTIMIZER = OptimizerSettings("muon", 0.03, momentum=0.9, decay="linear")
+_AGAIN_OPTIMIZER = replace(_DECODER_OPTIMIZER, learning_rate=0.02)
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,7 @@ class _Training:
                         rate = settings.optimizer.learning_rate_at(step, n_steps)
                         now.losses.append(optimizer.step(loss, batch, rate))
                     now.end_epoch(group, n_rows)
-                    check_finite(now.curve[-1:], settings.optimizer)
+                    check_finite(now.curve[-1:], settings)
                 _say_sometimes(epoch, name, n_epochs, now.curve)
                 # Only now is it known: no checkpoint is made between the epoch and the answer.
                 now.stopped = group.any(epoch.stopped) and len(now.curve) < n_epochs
@@ -384,9 +386,8 @@ def _train_decoder(
     def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         return training.weight[rows] @ reconstruct(forward(decoder, z[rows]), training.X[rows])
 
-    own = training
-    if again:
-        own = replace(training, settings=replace(settings, optimizer=_AGAIN_OPTIMIZER))
+    optimizer = _AGAIN_OPTIMIZER if again else _DECODER_OPTIMIZER
+    own = replace(training, settings=replace(settings, optimizer=optimizer))
     n_steps = max(_LEAST_DECODER_STEPS, math.ceil(_DECODER_SHARE * settings.steps))
     with torch.no_grad():
         if first is not None and again:
@@ -430,10 +431,13 @@ def _check_pairs(module: nn.Module, settings: PretrainingSettings) -> None:
         )
 
 
-def check_finite(values: list[float] | np.ndarray, optimizer: OptimizerSettings) -> None:
+def check_finite(values: list[float] | np.ndarray, settings: PretrainingSettings) -> None:
     """Refuse losses or embeddings that show that pretraining has diverged."""
     if not np.isfinite(values).all():
+        name, rate = "pretrain_learning_rate", settings.optimizer.learning_rate
+        if settings.stages == "neighbors":
+            name, rate = "neighbor_learning_rate", settings.neighbor_learning_rate
         raise ValueError(
             "Pretraining diverged: the loss or the embedding is no longer finite. Lower "
-            f"'pretrain_learning_rate' (it is {optimizer.learning_rate}) or rescale the input."
+            f"{name!r} (it is {rate}) or rescale the input."
         )

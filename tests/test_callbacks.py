@@ -76,13 +76,20 @@ def of_stages(recorder):
 # --- The tree of tasks ---
 
 
+OF_RECONSTRUCTION = [("pretraining", "autoencoder"), ("pretraining", "decoder"), ("decoder",)]
+
+
 @needs_callbacks
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
         (
             {},
-            ["pretraining", "neighbors", "decoder", "initialization", "self-training", "decoder"],
+            ["pretraining", "neighbors", "initialization", "self-training", "decoder"],
+        ),
+        (
+            {"reconstruction_weight": 1.0},
+            ["pretraining", "neighbors", "decoder", "initialization", "self-training"],
         ),
         (
             {"pretraining": "layer-wise", "reconstruction_weight": 1.0},
@@ -103,8 +110,7 @@ def test_tasks_are_the_stages_in_their_order(params, expected):
     assert sorted(recorder.begun) == sorted(recorder.ended)
     assert (recorder.begun[0], recorder.ended[-1]) == ((), ())
     assert recorder.other == ["setup", "teardown"]
-    of_reconstruction = "autoencoder" if params else "decoder"
-    n_epochs = recorder.named("pretraining", of_reconstruction, "epoch")
+    n_epochs = sum(recorder.named(*path, "epoch") for path in OF_RECONSTRUCTION)
     assert n_epochs == len(model.pretrain_loss_curve_) > 0
     assert recorder.named("pretraining", "neighbors", "epoch") == len(model.neighbor_loss_curve_)
     assert recorder.named("self-training", "round") == model.n_iter_
@@ -235,19 +241,20 @@ def test_stopping_a_round_ends_self_training_there(round_):
 
 @needs_callbacks
 @pytest.mark.parametrize(
-    ("stage", "pretraining"),
+    ("stage", "pretraining", "weight"),
     [
-        ((("pretraining", 0), ("layer 2", 1)), "layer-wise"),
-        ((("pretraining", 0), ("autoencoder", 0)), "end-to-end"),
-        ((("pretraining", 0), ("neighbors", 0)), "neighbors"),
-        ((("pretraining", 0), ("decoder", 1)), "neighbors"),
-        ((("decoder", 3),), "neighbors"),
+        ((("pretraining", 0), ("layer 2", 1)), "layer-wise", 0.0),
+        ((("pretraining", 0), ("autoencoder", 0)), "end-to-end", 0.0),
+        ((("pretraining", 0), ("neighbors", 0)), "neighbors", 0.0),
+        ((("pretraining", 0), ("decoder", 1)), "neighbors", 1.0),
+        ((("decoder", 3),), "neighbors", 0.0),
     ],
 )
-def test_stopping_an_epoch_ends_its_stage_and_no_other(stage, pretraining):
+def test_stopping_an_epoch_ends_its_stage_and_no_other(stage, pretraining, weight):
     whole, cut = Recorder(), Recorder([(*stage, ("epoch", 1))])
-    quick(pretraining=pretraining).set_callbacks(whole).fit(X)
-    model = quick(pretraining=pretraining).set_callbacks(cut).fit(X)
+    params = {"pretraining": pretraining, "reconstruction_weight": weight}
+    quick(**params).set_callbacks(whole).fit(X)
+    model = quick(**params).set_callbacks(cut).fit(X)
     left_out = {path for path in whole.ended if path[:-1] == stage and path[-1][1] > 1}
     assert left_out
     assert set(whole.ended) - set(cut.ended) == left_out
@@ -276,7 +283,7 @@ def test_memory_keeps_no_pretraining_that_was_stopped(tmp_path):
     other = quick(memory=str(tmp_path), n_clusters=2).set_callbacks(again).fit(X)
     assert "pretraining" in of_stages(whole)
     assert of_stages(again) == ["initialization", "self-training", "decoder"]
-    assert other.pretrain_loss_curve_ == model.pretrain_loss_curve_
+    assert other.neighbor_loss_curve_ == model.neighbor_loss_curve_
 
 
 # --- Failures ---
@@ -325,9 +332,9 @@ def test_verbose_prints_a_line_for_each_round_and_ten_for_each_other_training(ca
     assert all(line.startswith("[DECClustering] ") for line in lines)
     starts = [line.split()[1] for line in lines]
     counts = {start: starts.count(start) for start in dict.fromkeys(starts)}
-    assert list(counts) == ["neighbors:", "decoder:", "self-training:"]
-    # The decoder is trained twice for 86 epochs, of which every ninth is told, and the last.
-    assert counts == {"neighbors:": 10, "decoder:": 20, "self-training:": 3}
+    assert list(counts) == ["neighbors:", "self-training:", "decoder:"]
+    # The decoder is trained for 100 epochs, of which every tenth is told.
+    assert counts == {"neighbors:": 10, "self-training:": 3, "decoder:": 10}
     quick().fit(X)
     assert capsys.readouterr().out == ""
 
