@@ -35,7 +35,7 @@ _MOST_SETBACKS = 3
 # A partition is taken over when all but this share of the rows are nearest to the right centre,
 # or after so many rounds.
 _MISALIGNED, _MOST_ALIGNMENT_ROUNDS = 0.005, 30
-_ALIGNMENT = OptimizerSettings("muon", 0.01, momentum=0.9)
+_ALIGNMENT = OptimizerSettings("muon", 0.02, momentum=0.9)
 
 # Rows whose soft assignment is computed at once.
 _TILE_ROWS = 512

@@ -284,9 +284,11 @@ def test_diverging_self_training_keeps_a_finite_state_and_says_so():
 def test_divergence_in_the_last_step_of_pretraining_is_an_error_too():
     diverging = {"pretrain_optimizer": "sgd", "pretrain_learning_rate": 1e38, "pretrain_steps": 1}
     with pytest.raises(ValueError, match="Lower 'pretrain_learning_rate'"):
-        quick(**diverging).fit(X)
+        quick(**diverging, pretraining="end-to-end").fit(X)
 
 
 def test_diverging_pretraining_is_an_error_that_names_the_parameter():
     with pytest.raises(ValueError, match="Lower 'pretrain_learning_rate' \\(it is 1e\\+20\\)"):
-        quick(pretrain_learning_rate=1e20).fit(X)
+        quick(pretraining="end-to-end", pretrain_learning_rate=1e20).fit(X)
+    with pytest.raises(ValueError, match="Lower 'neighbor_learning_rate' \\(it is 1e\\+20\\)"):
+        quick(neighbor_learning_rate=1e20).fit(X)

@@ -139,14 +139,9 @@ def test_another_seed_gives_other_weights():
 def test_rows_of_almost_no_weight_are_not_learnt():
     X = np.r_[rows(), 3.0 + rows()[::-1]]
     light = np.r_[np.full(N_ROWS, 1e-6), np.full(N_ROWS, 2.0)]
-    of_light, of_all = (
-        np.mean(
-            [reconstruction_errors(run(X, w, steps=400, seed=s).weights, X) for s in range(5)],
-            axis=0,
-        )
-        for w in (light, None)
-    )
-    assert of_light[N_ROWS:].mean() < of_all[N_ROWS:].mean()
+    weighted, unweighted = run(X, light, steps=400), run(X, steps=400)
+    of_light, of_all = (reconstruction_errors(p.weights, X) for p in (weighted, unweighted))
+    assert of_light[N_ROWS:].mean() < 0.5 * of_light[:N_ROWS].mean()
     assert of_light[:N_ROWS].mean() > 2.0 * of_all[:N_ROWS].mean()
 
 
@@ -172,10 +167,10 @@ def test_the_reconstruction_loss_is_the_named_one(reconstruction_loss):
 
 @pytest.mark.parametrize("stages", ["neighbors", "end-to-end", "layer-wise"])
 def test_divergence_is_an_error_that_names_the_learning_rate(stages):
-    settings = OptimizerSettings("sgd", 1e6, 0.9)
+    settings = OptimizerSettings("sgd", 1e30, 0.9)
     name = "neighbor_learning_rate" if stages == "neighbors" else "pretrain_learning_rate"
-    with pytest.raises(ValueError, match=f"'{name}' .it is 1000000.0."):
-        run(optimizer=settings, neighbor_learning_rate=1e6, stages=stages)
+    with pytest.raises(ValueError, match=f"'{name}' .it is 1e.30."):
+        run(optimizer=settings, neighbor_learning_rate=1e30, stages=stages)
 
 
 def test_bfloat16_trains_weights_in_float32():

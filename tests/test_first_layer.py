@@ -1,0 +1,99 @@
+"""What the first linear layer of a network takes back into its weights."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_pretraining import SETTINGS
+from torch import nn
+
+from skdec._first_layer import first_linear, on_components
+from skdec._pretraining import _on_leading_components, _Training
+
+
+def drawn(*layers):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(*(make() for make in layers))
+
+
+NETWORKS = {
+    "one layer": lambda: drawn(lambda: nn.Linear(9, 4))[0],
+    "a sequence": lambda: drawn(lambda: nn.Linear(9, 4), nn.Tanh, lambda: nn.Linear(4, 2)),
+    "blocks": lambda: nn.Sequential(drawn(lambda: nn.Linear(9, 4), nn.Tanh), nn.Identity()),
+}
+
+
+def components(n_features=9, n_components=3):
+    random = np.random.default_rng(1)
+    axes, _ = np.linalg.qr(random.normal(size=(n_features, n_components)))
+    return random.normal(size=n_features).astype(np.float32), axes.T.astype(np.float32)
+
+
+def rows_of(mean, axes, n_rows=20):
+    """Rows that differ from the mean along the axes alone."""
+    coordinates = np.random.default_rng(2).normal(size=(n_rows, len(axes)))
+    return torch.from_numpy(np.float32(mean + coordinates @ axes))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_on_components_the_network_gives_the_same_for_rows_that_these_describe(name):
+    network, (mean, axes) = NETWORKS[name](), components()
+    x = rows_of(mean, axes)
+    expected = network(x).detach()
+    with on_components(network, mean, axes) as inside:
+        torch.testing.assert_close(inside(x), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_learned_on_components_is_of_the_network_afterwards(name):
+    network, (mean, axes) = NETWORKS[name](), components()
+    layer, layers = first_linear(network), [type(part) for part in network.modules()]
+    x = torch.randn(20, 9, generator=torch.Generator().manual_seed(0))
+    before = network(x).detach()
+    with on_components(network, mean, axes) as inside:
+        trained = [p for p in inside.parameters() if p.requires_grad]
+        assert (4, 3) in [tuple(p.shape) for p in trained]
+        for gradient, p in zip(torch.autograd.grad(inside(x).sum(), trained), trained, strict=True):
+            p.data -= 0.1 * gradient
+        expected = inside(x).detach()
+    assert first_linear(network) is layer
+    assert [type(part) for part in network.modules()] == layers
+    torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(network(x), before, atol=0.01)
+
+
+@pytest.mark.parametrize(("n_features", "narrower"), [(100, False), (101, True)])
+def test_training_with_neighbours_is_of_at_most_100_components(workers, n_features, narrower):
+    X = torch.randn(150, n_features, generator=torch.Generator().manual_seed(0))
+    training = _Training(X, torch.ones(150), replace(SETTINGS), workers, torch.float32)
+    encoder = drawn(lambda: nn.Linear(n_features, 4))
+    with _on_leading_components(encoder, training) as inside:
+        assert (inside is encoder) == (not narrower)
+        widths = [p.shape[1] for p in inside.parameters() if p.requires_grad and p.ndim == 2]
+        assert widths == [100]
+
+
+def test_a_network_that_begins_otherwise_is_trained_as_it_is(workers):
+    X = torch.randn(150, 120, generator=torch.Generator().manual_seed(0))
+    training = _Training(X, torch.ones(150), SETTINGS, workers, torch.float32)
+    for first in (lambda: nn.LayerNorm(120), lambda: nn.Linear(120, 4, bias=False)):
+        encoder = drawn(first)
+        with _on_leading_components(encoder, training) as inside:
+            assert inside is encoder
+
+
+def test_a_fit_does_not_import_the_compiler_of_torch():
+    # Two seconds, in which a small table is clustered.
+    code = (
+        "import sys\n"
+        "from sklearn.datasets import load_iris\n"
+        "from skdec import DECClustering\n"
+        "DECClustering(3, random_state=0).fit(load_iris().data).predict(load_iris().data)\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
