@@ -17,10 +17,10 @@ STAGES = {
     "pretraining/autoencoder": "autoencoder",
     "neighbour search": "neighbour search",
     "pretraining/neighbors": "training with neighbours",
-    "pretraining/decoder": "decoder, first",
+    "pretraining/decoder": "decoder, before self-training",
     "initialization": "initial centres",
     "self-training": "self-training",
-    "decoder": "decoder, last",
+    "decoder": "decoder",
     "result": "fitted attributes",
 }
 
