@@ -171,8 +171,7 @@ def train_decoder(
     """
     dtype = resolve_precision(settings.precision, X.device, module)
     training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group)
-    trained_before = settings.stages != "neighbors" or settings.with_decoder
-    return _train_decoder(module, Z, training, again=trained_before)
+    return _train_decoder(module, Z, training, again=settings.stages != "neighbors")
 
 
 @dataclass

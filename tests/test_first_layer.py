@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,7 +69,7 @@ def test_what_is_learned_on_components_is_of_the_network_afterwards(name):
 @pytest.mark.parametrize(("n_features", "narrower"), [(100, False), (101, True)])
 def test_training_with_neighbours_is_of_at_most_100_components(workers, n_features, narrower):
     X = torch.randn(150, n_features, generator=torch.Generator().manual_seed(0))
-    training = _Training(X, torch.ones(150), replace(SETTINGS), workers, torch.float32)
+    training = _Training(X, torch.ones(150), SETTINGS, workers, torch.float32)
     encoder = drawn(lambda: nn.Linear(n_features, 4))
     with _on_leading_components(encoder, training) as inside:
         assert (inside is encoder) == (not narrower)
