@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +39,8 @@ SCORE_MARGIN = 0.01
 # the input space, and has to be better by this times (n_clusters / n_rows)^2.
 _STANDARD_ERROR, _HANDICAP = 0.4, 5.0
 
-# Neighbours of a row in the graph that makes partitions, and in the one that judges them: with few,
-# small clusters can be told apart.
+# Neighbours of a row in the graph of the embedding, and in that of the input: with few, small
+# clusters can be told apart.
 _N_NEIGHBORS, _N_JUDGED_NEIGHBORS = 15, 7
 
 # Groups of rows that are joined to clusters: so many for each cluster, at most so many, and of so
@@ -66,11 +67,10 @@ _K_MEANS_OF_INPUT = "k-means, input"
 
 
 class Judge(NamedTuple):
-    """Tells how well partitions keep to the neighbourhoods of the input space.
+    """Tells how well partitions keep to the neighbourhoods of a space.
 
-    The graph is that of the input, which no training changes: states with different embeddings
-    compare. Its edges join rows that are neighbours of each other. `x` are the leading components
-    of the rows in it, and `weight` their weights.
+    `x` are the rows in it, of which `weight` are the weights. The graph has an edge of weight
+    `edges` from each row to each of its `neighbors`.
     """
 
     x: np.ndarray
@@ -118,7 +118,11 @@ def judged_rows(n_rows: int, n_clusters: int, seed: int, group: Alone = ALONE) -
 def input_judge(
     x: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, seed: int, workers: Workers
 ) -> Judge:
-    """The judge of partitions of rows of the input; `x` gives those with the given numbers."""
+    """The judge of partitions in the input space; `x` gives the rows with the given numbers.
+
+    No training changes its graph: states with different embeddings compare. The rows are those of
+    leading components, and edges join rows that are neighbours of each other.
+    """
     rows = np.arange(len(weight))
     components = leading_components(x, rows, seed).of(rows)
     neighbors = nearest_neighbors(components, _N_JUDGED_NEIGHBORS, workers)
@@ -134,52 +138,85 @@ def best_partition(
     seed: int,
     workers: Workers,
 ) -> Partition | None:
-    """The best of several partitions of the judge's rows, by their graph in the input space.
+    """The best of several partitions of the judge's rows, by it and by the embedding's graph.
 
-    `Z` are these rows of the embedding. None if no partition into so many clusters was found.
+    The judge is that of the input space, and `Z` are its rows in the embedding. None if no
+    partition into so many clusters was found.
     """
+    neighbors = nearest_neighbors(Z, _N_NEIGHBORS, workers)
+    judges = judge, Judge(Z, judge.weight, neighbors, edge_weights(neighbors, judge.weight))
     groupings = _groupings(Z, judge.weight, n_clusters, seed, workers)
     candidates = {
         name: labels
-        for name, labels in _candidates(judge, Z, groupings, n_clusters, n_init, seed, workers)
+        for name, labels in _candidates(judges, groupings, n_clusters, n_init, seed, workers)
         if len(np.unique(labels)) == n_clusters
     }
     if not candidates:
         return None
-    scores = {name: judge.score(labels) for name, labels in candidates.items()}
     if groupings[0]:
-        good = max(scores.values()) - _CONSENSUS_MARGIN
-        agreeing = [labels for name, labels in candidates.items() if scores[name] >= good]
-        consensus = _consensus(agreeing, groupings[0][-1].labels_, judge.weight, n_clusters)
-        candidates["consensus"], scores["consensus"] = consensus, judge.score(consensus)
-    chosen = _chosen(judge, candidates, n_clusters, seed)
+        scores = _scores(judges, candidates, Judge.score)
+        is_good = scores >= scores.max() - _CONSENSUS_MARGIN
+        agreeing = list(compress(candidates.values(), is_good))
+        groups = groupings[0][-1].labels_
+        candidates["consensus"] = _consensus(agreeing, groups, judge.weight, n_clusters)
+    chosen = _chosen(judges, candidates, n_clusters, seed)
+    scores = dict(zip(candidates, _scores(judges, candidates, Judge.score).tolist(), strict=True))
     ranked = sorted(scores, key=lambda name: (name != chosen, -scores[name]))
     return Partition(candidates[chosen], {name: scores[name] for name in ranked})
 
 
-def _chosen(judge: Judge, candidates: dict[str, np.ndarray], n_clusters: int, seed: int) -> str:
+def _scores(
+    judges: Sequence[Judge],
+    candidates: dict[str, np.ndarray],
+    score: Callable[[Judge, np.ndarray], float | np.ndarray],
+    advantage: float = 0.0,
+) -> np.ndarray:
+    """The mean score of each candidate by the judges of input and embedding.
+
+    The graph of the embedding tells apart what looks much the same in the input, but is no judge
+    of k-means of the input: this has there what the best of the others has, so that the input
+    decides between the two, with an `advantage`.
+    """
+    of_input, of_embedding = (
+        np.stack([score(judge, labels) for labels in candidates.values()]) for judge in judges
+    )
+    others = np.array([name != _K_MEANS_OF_INPUT for name in candidates])
+    if others.any():
+        best = (of_input + of_embedding)[others].argmax(axis=0)
+        of_best = np.take_along_axis(of_embedding[others], best[None], axis=0)
+        of_embedding[~others] = of_best
+        of_input[~others] += advantage
+    return (of_input + of_embedding) / 2.0
+
+
+def _chosen(
+    judges: Sequence[Judge], candidates: dict[str, np.ndarray], n_clusters: int, seed: int
+) -> str:
     """Name of the candidate that is expected to agree most with the right one.
 
     Scores that differ by little mean little, and the best of many may be so by chance. The rows
     are drawn again and again: in how many draws a candidate is the best is its probability of being
     the right one. Where that is nearly 1, it is chosen, else the one closest to all that may be.
     """
-    n_rows = len(judge.weight)
+    weight = judges[0].weight
+    n_rows = len(weight)
     random = np.random.default_rng(seed)
     drawn = (random.integers(n_rows, size=n_rows) for _ in range(_N_DRAWS))
     draws = np.stack([np.bincount(rows, minlength=n_rows) for rows in drawn], axis=1).astype(float)
-    advantage = _advantage(n_clusters / n_rows, judge.n_pairs)
+    advantage = _advantage(n_clusters / n_rows, judges[0].n_pairs)
     with scikit_learn_alone():
-        scores = [
-            judge.scores_of_draws(labels, draws) + advantage * (name == _K_MEANS_OF_INPUT)
-            for name, labels in candidates.items()
-        ]
+        scores = _scores(
+            judges,
+            candidates,
+            lambda judge, labels: judge.scores_of_draws(labels, draws),
+            advantage,
+        )
     wins = Counter(np.argmax(scores, axis=0).tolist())
     partitions = list(candidates.values())
 
     def expected_agreement(position: int) -> float:
         return sum(
-            n_wins * _agreement(partitions[position], partitions[winner], judge.weight)
+            n_wins * _agreement(partitions[position], partitions[winner], weight)
             for winner, n_wins in wins.items()
         )
 
@@ -229,8 +266,7 @@ def _groupings(
 
 
 def _candidates(
-    judge: Judge,
-    Z: np.ndarray,
+    judges: Sequence[Judge],
     groupings: list[list[KMeans]],
     n_clusters: int,
     n_init: int,
@@ -244,7 +280,8 @@ def _candidates(
     neighbour graph, finds long or uneven ones; the more groups, the finer the shapes. Ward's
     method joins the same groups, one by one, to compact clusters of any size.
     """
-    weight, spaces = judge.weight, {_K_MEANS_OF_INPUT: judge.x, "k-means": Z}
+    of_input, of_embedding = judges
+    weight, spaces = of_input.weight, {_K_MEANS_OF_INPUT: of_input.x, "k-means": of_embedding.x}
     spaces = {n: rows for n, rows in spaces.items() if len(np.unique(rows, axis=0)) >= n_clusters}
     pieces = [(name, first) for name in spaces for first in range(0, n_init, _STARTS_AT_ONCE)]
 
@@ -258,7 +295,7 @@ def _candidates(
     for name in spaces:
         best = min((found[p] for p in pieces if p[0] == name), key=lambda kmeans: kmeans.inertia_)
         yield name, best.labels_
-    graph = _symmetric_graph(nearest_neighbors(Z, _N_NEIGHBORS, workers), weight)
+    graph = _symmetric_graph(of_embedding)
     for grouping in groupings[0]:
         groups = grouping.labels_
         joined = _join(groups, graph, n_clusters, seed)
@@ -292,10 +329,10 @@ def _indicators(labels: np.ndarray) -> csr_array:
     return csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
 
 
-def _symmetric_graph(neighbors: np.ndarray, weight: np.ndarray) -> csr_array:
-    n_rows, k = neighbors.shape
-    ends = np.repeat(np.arange(n_rows), k), neighbors.ravel()
-    graph = csr_array((weight[ends[0]] * weight[ends[1]], ends), shape=(n_rows, n_rows))
+def _symmetric_graph(judge: Judge) -> csr_array:
+    n_rows, k = judge.neighbors.shape
+    ends = np.repeat(np.arange(n_rows), k), judge.neighbors.ravel()
+    graph = csr_array((judge.edges.ravel(), ends), shape=(n_rows, n_rows))
     return graph + graph.T
 
 

@@ -21,6 +21,7 @@ from skdec._initialization import (
     _agreement,
     _chosen,
     _consensus,
+    _scores,
     best_partition,
     input_judge,
     judged_rows,
@@ -263,7 +264,8 @@ def test_the_partition_of_rings_is_found_and_k_means_is_not_chosen():
     assert adjusted_rand_score(y, partition.labels) > 0.95
     best = max(partition.scores, key=partition.scores.get)
     assert best.startswith("spectral")
-    assert judge.score(partition.labels) == partition.scores[best]
+    # The embedding is the input here: its graph has more edges, and is as clear.
+    assert partition.scores[best] == pytest.approx(judge.score(partition.labels), abs=0.02)
     assert partition.scores["k-means"] < partition.scores[best] - 0.01
 
 
@@ -342,17 +344,61 @@ def test_a_partition_that_is_seldom_the_best_gives_way_to_two_that_agree(wins, e
         "c": np.array([1, 1, *np.arange(2, 12) % 2]),
     }
     judge = ScriptedJudge(list(partitions.values()), wins)
-    assert _chosen(judge, partitions, 2, 0) == expected
+    assert _chosen([judge, judge], partitions, 2, 0) == expected
 
 
 def test_a_clear_lead_decides_and_the_chosen_candidate_is_named_first():
     X, y = blobs(120)
     judge, partition = partition_of(X, np.random.default_rng(0).normal(size=(120, 2)), 3)
-    chosen, *others = partition.scores.items()
-    assert chosen == ("k-means, input", judge.score(partition.labels))
-    assert [score for _, score in others] == sorted((s for _, s in others), reverse=True)
+    chosen, *others = partition.scores
+    assert chosen == "k-means, input"
+    scores = [partition.scores[name] for name in others]
+    assert scores == sorted(scores, reverse=True)
     candidates = {"halves": np.where(y == 0, 0, 1 + np.arange(120) % 2), "k-means, input": y}
-    assert _chosen(judge, candidates, 3, 0) == "k-means, input"
+    assert _chosen([judge, judge], candidates, 3, 0) == "k-means, input"
+
+
+class TableJudge:
+    """Has a score for each of the given partitions, known by their first label."""
+
+    def __init__(self, *scores):
+        self.table = scores
+
+    def score(self, labels):
+        return self.table[labels[0]]
+
+
+def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
+    candidates = {
+        "k-means, input": np.array([0]),
+        "k-means": np.array([1]),
+        "Ward": np.array([2]),
+    }
+    judges = TableJudge(0.80, 0.90, 0.88), TableJudge(0.10, 0.70, 0.80)
+    scores = _scores(judges, candidates, TableJudge.score)
+    assert scores == pytest.approx([0.80, 0.80, 0.84])  # Ward is its rival, so that it has 0.8 too
+    ahead = _scores(judges, candidates, TableJudge.score, advantage=0.09)
+    assert ahead == pytest.approx([0.845, 0.80, 0.84])
+    alone = {"k-means, input": np.array([0])}
+    assert _scores(judges, alone, TableJudge.score) == pytest.approx([0.45])
+
+
+def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():
+    # In the input the first cluster is long, so that a cut is cheap, and the others overlap.
+    y = np.repeat([0, 1, 2], [300, 150, 150])
+    Z = np.random.default_rng(0).normal(size=(600, 2))
+    Z[:, 0] += 8 * y
+    cut = np.where(y == 0, (Z[:, 1] > 0).astype(int), 2)
+    X = Z * np.where(y[:, None] == 0, [0.1, 10.0], 1.0)
+    X[y == 2, 0] -= 3.5
+    with Workers(1) as workers:
+        of_input, of_embedding = (
+            input_judge(x.__getitem__, np.ones(600), 0, workers) for x in (X, Z)
+        )
+    candidates = {"right": y, "cut": cut}
+    assert of_input.score(cut) > of_input.score(y)
+    assert _chosen([of_input, of_input], candidates, 3, 0) == "cut"
+    assert _chosen([of_input, of_embedding], candidates, 3, 0) == "right"
 
 
 def test_agreement_is_the_adjusted_rand_index_of_weighted_rows():
