@@ -147,8 +147,8 @@ class DECClustering(
         Number of clusters.
     hidden_dims : "auto" or array-like of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
-        (w, w, w) with w = min(480, 10 sqrt(number of distinct rows)), rounded up to a multiple of
-        16: 480 from 2,153 rows on. Published are (500, 500, 2000), which cost nearly twice the
+        (w, w, w) with w = min(384, 10 sqrt(number of distinct rows)), rounded up to a multiple of
+        16: 384 from 1,355 rows on. Published are (500, 500, 2000), which cost several times the
         time.
     embedding_dim : "auto" or int, default="auto"
         Width of the embedding. "auto" is 10, as published.

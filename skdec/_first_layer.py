@@ -31,23 +31,21 @@ def _first(network: nn.Module) -> tuple[nn.Sequential | None, nn.Module]:
 
 @contextmanager
 def on_components(network: nn.Module, mean: np.ndarray, axes: np.ndarray) -> Iterator[nn.Module]:
-    """The same network as one whose first linear layer takes components of its input.
+    """The same network as one of principal components of its input.
 
     `mean`, of shape (n_features,), and the orthonormal `axes`, of shape (n_components, n_features),
-    are those of principal components. What is yielded computes them, by a layer that is not
-    trained; in the end the first layer of `network` is the product of the two.
+    give the components. In the end the first linear layer of `network` makes them as well.
     """
     sequence, layer = _first(network)
     device = layer.weight.device
     center, directions = (torch.tensor(values, device=device) for values in (mean, axes))
     with torch.no_grad():
-        projection = _linear(directions, -directions @ center).requires_grad_(False)
         inner = _linear(layer.weight @ directions.mT, layer.bias + layer.weight @ center)
     if sequence is None:
-        yield nn.Sequential(projection, inner)
+        yield inner
     else:
         sequence[0] = inner
-        yield nn.Sequential(projection, network)
+        yield network
         sequence[0] = layer
     with torch.no_grad():
         layer.weight.copy_(inner.weight @ directions)

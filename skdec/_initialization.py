@@ -57,6 +57,10 @@ _GROUP_ITERATIONS = 20
 # first without the most groups, which take as long to find as all others.
 _GROUPS_OF_STARTS = (_GROUPS_PER_CLUSTER, _GROUPS_PER_CLUSTER[:-1], _GROUPS_PER_CLUSTER[:-1])
 
+# Weight of the embedding's graph beside that of the input. It tells apart what looks much the same
+# in the input; k-means of the input is judged there alone.
+_EMBEDDING_WEIGHT = 2 / 3
+
 # The consensus is that of the partitions whose scores are within this of the best.
 _CONSENSUS_MARGIN = 0.03
 
@@ -173,20 +177,22 @@ def _scores(
 ) -> np.ndarray:
     """The mean score of each candidate by the judges of input and embedding.
 
-    The graph of the embedding tells apart what looks much the same in the input, but is no judge
-    of k-means of the input: this has there what the best of the others has, so that the input
-    decides between the two, with an `advantage`.
+    k-means of the input is no partition of the embedding: there it has the score of the best of the
+    others, so that the input decides between the two, with an `advantage`.
     """
     of_input, of_embedding = (
         np.stack([score(judge, labels) for labels in candidates.values()]) for judge in judges
     )
     others = np.array([name != _K_MEANS_OF_INPUT for name in candidates])
     if others.any():
-        best = (of_input + of_embedding)[others].argmax(axis=0)
-        of_best = np.take_along_axis(of_embedding[others], best[None], axis=0)
-        of_embedding[~others] = of_best
+        best = _weighted(of_input, of_embedding)[others].argmax(axis=0)
+        of_embedding[~others] = np.take_along_axis(of_embedding[others], best[None], axis=0)
         of_input[~others] += advantage
-    return (of_input + of_embedding) / 2.0
+    return _weighted(of_input, of_embedding)
+
+
+def _weighted(of_input: np.ndarray, of_embedding: np.ndarray) -> np.ndarray:
+    return (1.0 - _EMBEDDING_WEIGHT) * of_input + _EMBEDDING_WEIGHT * of_embedding
 
 
 def _chosen(

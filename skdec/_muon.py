@@ -7,7 +7,7 @@ from torch import Tensor
 
 # Rows of a matrix are orthogonalised in groups of this many: whole matrices lower the loss a little
 # more a step, and cost several times as much.
-GROUP_ROWS = 60
+GROUP_ROWS = 64
 
 # Odd polynomials x -> a x + b x^3 + c x^5 that, one after the other, lift all singular values of
 # [0, 1] towards 1, small ones by a factor of 34: the first two of "Polar Express" [2]. More of them

@@ -31,7 +31,7 @@ _SLACK = 0.3
 
 # Weight of the assortativity coefficient in its mean with modularity. With more, images are cut
 # unevenly; with less, the largest class of texts or of uneven mixtures is cut in two.
-_ASSORTATIVITY = 2 / 3
+_ASSORTATIVITY = 0.8
 
 
 def nearest_neighbors(X, n_neighbors: int, workers: Workers, slack: float = 0.0) -> np.ndarray:

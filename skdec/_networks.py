@@ -36,12 +36,12 @@ _MANY_COLUMNS = 64
 
 
 def auto_hidden_dims(n_rows: int) -> tuple[int, int, int]:
-    """Encoder widths, equal ones of up to 480, reached from 2,153 rows on.
+    """Encoder widths, equal ones of up to 384, reached from 1,355 rows on.
 
-    The paper has 500, 500 and 2,000, which costs nearly twice the time. Multiples of 16 fill the
+    The paper has 500, 500 and 2,000, which costs several times the time. Multiples of 16 fill the
     vectors of every processor.
     """
-    width = min(480, 16 * math.ceil(10 * math.sqrt(n_rows) / 16))
+    width = min(384, 16 * math.ceil(10 * math.sqrt(n_rows) / 16))
     return (width, width, width)
 
 

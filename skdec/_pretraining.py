@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from ._backend import derived_seed, random_stream, resolve_precision
 from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
-from ._components import leading_components
+from ._components import Components, leading_components
 from ._distributed import ALONE, Alone
 from ._first_layer import Units, first_linear, on_components
 from ._inference import apply_to_rows
@@ -315,26 +316,40 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
     The neighbours are those in the input, found once. Each row of a mini-batch comes with one
     neighbour, drawn at random; pairs are contrasted in groups.
     """
-    settings, group = training.settings, training.group
-    if not _is_trainable(encoder) or group.min(len(training.X)) <= 2:
+    settings, weight = training.settings, training.weight
+    if not _is_trainable(encoder) or training.group.min(len(training.X)) <= 2:
         return []
-    neighbors = _neighbors_in_the_input(training).to(training.X.device)
-
-    def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-        choice = torch.randint(
-            neighbors.shape[1], rows.shape, generator=generator, device=rows.device
-        )
-        ends = torch.stack([rows, neighbors[rows, choice]])
-        Z, of_neighbors = forward(encoder, training.X[ends.ravel()]).chunk(2)
-        groups = torch.arange(len(rows), device=rows.device).split(_CONTRASTED_PAIRS)
-        losses = [neighbor_contrast(Z[g], of_neighbors[g], ends[:, g].ravel()) for g in groups]
-        return training.weight[rows] @ torch.cat(losses)
-
-    rate = settings.neighbor_learning_rate
-    optimizer = replace(settings.optimizer, learning_rate=rate)
+    optimizer = replace(settings.optimizer, learning_rate=settings.neighbor_learning_rate)
     own = replace(training, settings=replace(settings, optimizer=optimizer))
-    with _on_leading_components(encoder, training) as encoder:
+    with _on_leading_components(encoder, own) as (encoder, own):
+        X, neighbors = own.X, _neighbors_in_the_input(own).to(own.X.device)
+
+        def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+            choice = torch.randint(
+                neighbors.shape[1], rows.shape, generator=generator, device=rows.device
+            )
+            ends = torch.stack([rows, neighbors[rows, choice]])
+            Z, of_neighbors = forward(encoder, X[ends.ravel()]).chunk(2)
+            return weight[rows] @ _contrast_in_groups(Z, of_neighbors, ends)
+
         return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
+
+
+def _contrast_in_groups(Z: Tensor, of_neighbors: Tensor, ends: Tensor) -> Tensor:
+    """`neighbor_contrast` of pairs in equal groups, and of those that are left over.
+
+    `ends` are the row numbers of the pairs, of shape (2, n_pairs).
+    """
+    losses, n_left = [], len(Z) % _CONTRASTED_PAIRS
+    for some, size in (
+        (slice(len(Z) - n_left), _CONTRASTED_PAIRS),
+        (slice(len(Z) - n_left, None), n_left),
+    ):
+        if len(Z[some]):
+            one, other = (z[some].unflatten(0, (-1, size)) for z in (Z, of_neighbors))
+            rows = ends[:, some].unflatten(1, (-1, size)).transpose(0, 1).flatten(1)
+            losses.append(neighbor_contrast(one, other, rows).ravel())
+    return torch.cat(losses)
 
 
 def _neighbors_in_the_input(training: _Training) -> Tensor:
@@ -348,12 +363,14 @@ def _neighbors_in_the_input(training: _Training) -> Tensor:
     return torch.from_numpy(found)
 
 
+@contextmanager
 def _on_leading_components(
     encoder: nn.Module, training: _Training
-) -> AbstractContextManager[nn.Module]:
-    """The encoder as one of the leading components of the input, where that is wider."""
+) -> Iterator[tuple[nn.Module, _Training]]:
+    """Encoder and rows as those of the leading components of the input, where that is wider."""
     if first_linear(encoder) is None:
-        return nullcontext(encoder)
+        yield encoder, training
+        return
     some, seed = training.some_rows(), derived_seed(training.settings.seed, "components")
     rows = training.group.to_first(training.rows, some)
 
@@ -362,7 +379,12 @@ def _on_leading_components(
         return components.mean, components.axes
 
     mean, axes = training.group.first(mean_and_axes, some)
-    return nullcontext(encoder) if axes is None else on_components(encoder, mean, axes)
+    if axes is None:
+        yield encoder, training
+        return
+    x = Components(training.rows, mean, axes).of(np.arange(len(training.X)))
+    with on_components(encoder, mean, axes) as encoder:
+        yield encoder, replace(training, X=torch.from_numpy(x).to(training.X.device))
 
 
 def _train_decoder(

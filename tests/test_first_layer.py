@@ -32,6 +32,10 @@ def components(n_features=9, n_components=3):
     return random.normal(size=n_features).astype(np.float32), axes.T.astype(np.float32)
 
 
+def projected(x, mean, axes):
+    return torch.from_numpy((x.numpy() - mean) @ axes.T)
+
+
 def rows_of(mean, axes, n_rows=20):
     """Rows that differ from the mean along the axes alone."""
     coordinates = np.random.default_rng(2).normal(size=(n_rows, len(axes)))
@@ -44,7 +48,8 @@ def test_on_components_the_network_gives_the_same_for_rows_that_these_describe(n
     x = rows_of(mean, axes)
     expected = network(x).detach()
     with on_components(network, mean, axes) as inside:
-        torch.testing.assert_close(inside(x), expected, rtol=1e-4, atol=1e-5)
+        found = inside(projected(x, mean, axes))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -53,13 +58,13 @@ def test_what_is_learned_on_components_is_of_the_network_afterwards(name):
     network, (mean, axes) = NETWORKS[name](), components()
     layer, layers = first_linear(network), [type(part) for part in network.modules()]
     x = torch.randn(20, 9, generator=torch.Generator().manual_seed(0))
-    before = network(x).detach()
+    before, z = network(x).detach(), projected(x, mean, axes)
     with on_components(network, mean, axes) as inside:
-        trained = [p for p in inside.parameters() if p.requires_grad]
+        trained = list(inside.parameters())
         assert (4, 3) in [tuple(p.shape) for p in trained]
-        for gradient, p in zip(torch.autograd.grad(inside(x).sum(), trained), trained, strict=True):
+        for gradient, p in zip(torch.autograd.grad(inside(z).sum(), trained), trained, strict=True):
             p.data -= 0.1 * gradient
-        expected = inside(x).detach()
+        expected = inside(z).detach()
     assert first_linear(network) is layer
     assert [type(part) for part in network.modules()] == layers
     torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
@@ -71,10 +76,12 @@ def test_training_with_neighbours_is_of_at_most_100_components(workers, n_featur
     X = torch.randn(150, n_features, generator=torch.Generator().manual_seed(0))
     training = _Training(X, torch.ones(150), SETTINGS, workers, torch.float32)
     encoder = drawn(lambda: nn.Linear(n_features, 4))
-    with _on_leading_components(encoder, training) as inside:
-        assert (inside is encoder) == (not narrower)
-        widths = [p.shape[1] for p in inside.parameters() if p.requires_grad and p.ndim == 2]
-        assert widths == [100]
+    with _on_leading_components(encoder, training) as (inside, rows):
+        assert (rows is training) == (not narrower)
+        assert rows.X.shape == (150, 100) and first_linear(inside).in_features == 100
+        spread = rows.X.var(dim=0)
+        assert narrower == bool((spread[:-1] >= spread[1:]).all())
+    assert first_linear(encoder).in_features == n_features
 
 
 def test_a_network_that_begins_otherwise_is_trained_as_it_is(workers):
@@ -82,8 +89,8 @@ def test_a_network_that_begins_otherwise_is_trained_as_it_is(workers):
     training = _Training(X, torch.ones(150), SETTINGS, workers, torch.float32)
     for first in (lambda: nn.LayerNorm(120), lambda: nn.Linear(120, 4, bias=False)):
         encoder = drawn(first)
-        with _on_leading_components(encoder, training) as inside:
-            assert inside is encoder
+        with _on_leading_components(encoder, training) as (inside, rows):
+            assert inside is encoder and rows is training
 
 
 def test_a_fit_does_not_import_the_compiler_of_torch():

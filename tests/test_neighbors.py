@@ -37,6 +37,7 @@ from skdec._neighbors import (
     roughly_nearest_neighbors,
 )
 from skdec._objectives import neighbor_contrast
+from skdec._pretraining import _contrast_in_groups
 from skdec._self_training import SelfTrained
 from skdec._threads import Workers
 
@@ -163,7 +164,7 @@ def test_mutual_edges_join_rows_that_are_neighbors_of_each_other():
 def test_modularities_of_two_pairs_by_hand():
     ones, apart = np.ones((4, 1)), np.array([0, 0, 1, 1])
     assert modularity(PAIRS, ones, apart) == pytest.approx(0.5)  # 1 - 1/4 - 1/4
-    assert balanced_modularity(PAIRS, ones, apart) == pytest.approx(0.5 ** (1 / 3) * 1.0 ** (2 / 3))
+    assert balanced_modularity(PAIRS, ones, apart) == pytest.approx(0.5**0.2 * 1.0**0.8)
     # One row cut off: half of the edges inside, ends 1/4 and 3/4.
     cut = np.array([0, 1, 1, 1])
     assert modularity(PAIRS, ones, cut) == pytest.approx(0.5 - 1 / 16 - 9 / 16)
@@ -209,7 +210,7 @@ def test_a_row_that_is_drawn_twice_has_its_edges_twice():
             for k in range(3)
         ]
         chance = np.square(ends).sum()
-        expected = max(inside - chance, 0) / (1 - chance) ** (2 / 3)
+        expected = max(inside - chance, 0) / (1 - chance) ** 0.8
         assert score == pytest.approx(expected)
     once = balanced_modularity_of_draws(neighbors, weights, labels, np.ones((8, 1)))
     assert once[0] == pytest.approx(balanced_modularity(neighbors, weights, labels))
@@ -222,9 +223,8 @@ def test_a_row_that_is_drawn_twice_has_its_edges_twice():
 
 
 def test_contrast_of_two_pairs_by_hand():
-    Z, neighbors = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [5.0]])
-    rows = torch.tensor([0, 1, 2, 3])
-    found = neighbor_contrast(Z, neighbors, rows)
+    Z, neighbors = torch.tensor([[[0.0], [3.0]]]), torch.tensor([[[1.0], [5.0]]])
+    (found,) = neighbor_contrast(Z, neighbors, torch.tensor([[0, 1, 2, 3]]))
 
     def kernel(a, b):
         return 1 / (1 + (a - b) ** 2)
@@ -240,8 +240,8 @@ def test_contrast_of_two_pairs_by_hand():
 
 
 def test_a_row_that_comes_twice_is_no_contrast_to_itself():
-    Z, neighbors = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [0.0]])
-    first, _ = neighbor_contrast(Z, neighbors, torch.tensor([0, 1, 2, 0]))
+    Z, neighbors = torch.tensor([[[0.0], [3.0]]]), torch.tensor([[[1.0], [0.0]]])
+    first, _ = neighbor_contrast(Z, neighbors, torch.tensor([[0, 1, 2, 0]]))[0]
     # From row 0 its neighbour is found among {1, 3}, and back from 1 among {0, 3, 0}.
     forth = -np.log(0.5 / (0.5 + 0.1))
     back = -np.log(0.5 / (0.5 + 0.2 + 0.5))
@@ -249,8 +249,8 @@ def test_a_row_that_comes_twice_is_no_contrast_to_itself():
 
 
 def test_contrast_is_the_same_far_from_the_origin():
-    Z, neighbors = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
-    rows = torch.arange(12)
+    Z, neighbors = torch.randn(2, 1, 6, 3, generator=torch.Generator().manual_seed(0))
+    rows = torch.arange(12)[None]
     near, far = (neighbor_contrast(Z + s, neighbors + s, rows) for s in (0.0, 1000.0))
     torch.testing.assert_close(near, far, rtol=1e-3, atol=1e-3)
 
@@ -376,9 +376,10 @@ def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
     }
     judges = TableJudge(0.80, 0.90, 0.88), TableJudge(0.10, 0.70, 0.80)
     scores = _scores(judges, candidates, TableJudge.score)
-    assert scores == pytest.approx([0.80, 0.80, 0.84])  # Ward is its rival, so that it has 0.8 too
+    # Ward is its rival: in the embedding it has 0.8, too, which counts twice.
+    assert scores == pytest.approx([2.4 / 3, 2.3 / 3, 2.48 / 3])
     ahead = _scores(judges, candidates, TableJudge.score, advantage=0.09)
-    assert ahead == pytest.approx([0.845, 0.80, 0.84])
+    assert ahead == pytest.approx([2.49 / 3, 2.3 / 3, 2.48 / 3])
     alone = {"k-means, input": np.array([0])}
     assert _scores(judges, alone, TableJudge.score) == pytest.approx([0.45])
 
@@ -548,12 +549,33 @@ def test_a_global_output_container_does_not_reach_the_inside(container):
         np.testing.assert_array_equal(quick().fit(X).labels_, expected)
 
 
+def test_the_kernel_of_a_coinciding_pair_is_one():
+    # Their distance comes out of a difference of large numbers, which may be negative.
+    Z = torch.full((1, 3, 2), 1000.0) * torch.tensor([1.0, 3.0, -7.0])[:, None]
+    losses = neighbor_contrast(Z, Z.clone(), torch.arange(6)[None])
+    torch.testing.assert_close(losses, torch.zeros(1, 3), rtol=0, atol=1e-5)
+
+
+def test_groups_are_contrasted_each_for_itself_and_in_order():
+    Z, of_neighbors = torch.randn(2, 150, 3, generator=torch.Generator().manual_seed(0))
+    ends = torch.arange(300).reshape(2, 150)
+    ends[1, ::7] = ends[0].roll(1)[::7]  # some rows come twice in a group
+    found = _contrast_in_groups(Z, of_neighbors, ends)
+    for start in (0, 64, 128):
+        some = slice(start, start + 64)
+        expected = neighbor_contrast(
+            Z[None, some], of_neighbors[None, some], ends[None, :, some].flatten(1)
+        )
+        torch.testing.assert_close(found[some], expected[0])
+
+
 def test_pairs_are_contrasted_in_groups_of_a_bounded_size(monkeypatch):
     sizes = []
 
     def recording(Z, neighbors, rows):
-        sizes.append(len(Z))
-        assert neighbors.shape == Z.shape and len(rows) == 2 * len(Z)
+        n_groups, n_pairs, _ = Z.shape
+        sizes.extend([n_pairs] * n_groups)
+        assert neighbors.shape == Z.shape and rows.shape == (n_groups, 2 * n_pairs)
         return neighbor_contrast(Z, neighbors, rows)
 
     monkeypatch.setattr("skdec._pretraining.neighbor_contrast", recording)

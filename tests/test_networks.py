@@ -84,11 +84,11 @@ def x_for(architecture, n_rows=6):
 # --- Sizes ---
 
 
-def test_widths_grow_with_the_rows_up_to_480():
-    numbers = [1, 2, 10, 100, 1000, 2152, 2153, 70_000, 10**7]
+def test_widths_grow_with_the_rows_up_to_384():
+    numbers = [1, 2, 10, 100, 1000, 1354, 1355, 70_000, 10**7]
     widths = [auto_hidden_dims(n_rows) for n_rows in numbers]
     assert widths == sorted(widths)
-    assert all(dims == (480, 480, 480) for dims in widths[-3:])
+    assert all(dims == (384, 384, 384) for dims in widths[-3:])
     assert widths[0] == (16, 16, 16) and widths[3] == (112, 112, 112) and widths[5] < widths[-1]
 
 
