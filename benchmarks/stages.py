@@ -25,6 +25,7 @@ from stopwatch import STAGES, timed_fit, warm_up
 from skdec import DECClustering
 from skdec._backend import resolve_precision
 from skdec._optimization import number_of_shards
+from skdec._pretraining import _TRAINED_COMPONENTS
 
 
 def best_rate(widths: list[int], batch: int, dtype: torch.dtype) -> float:
@@ -37,9 +38,10 @@ def products_of(model: DECClustering, n_rows: int, epochs: dict[str, int]) -> di
     """For the stages that train: their rows, and the seconds of the products alone."""
     dtype = resolve_precision(model.precision, torch.device(model.device_), model.autoencoder_)
     encoder = [model.n_features_in_, *model.hidden_dims_, model.cluster_centers_.shape[1]]
+    trained = [min(model.n_features_in_, _TRAINED_COMPONENTS), *encoder[1:]]
     batch = min(model.batch_size, n_rows)
     of_encoder = best_rate(encoder, batch, dtype)
-    of_pairs = best_rate(encoder, 2 * batch, dtype)
+    of_pairs = best_rate(trained, 2 * batch, dtype)
     of_decoder = best_rate(encoder[::-1], batch, dtype)
     of_both = best_rate(encoder + encoder[::-1][1:], batch, dtype)
     assigned = 1 / product_rate(encoder, min(n_rows, 10_000), training=False)

@@ -227,8 +227,8 @@ class DECClustering(
         input, of its 50 leading principal components if it is wider, and of the embedding;
         below 2,000 clusters also spectral clustering and Ward's linkage of small groups of rows,
         and the consensus of all these), takes the one that best keeps to the neighbourhoods of the
-        input (`init_scores_`), and trains network and centres to agree with it. Self-training that
-        lowers this score by more than 0.01 is undone.
+        input and of the embedding (`init_scores_`), and trains network and centres to agree with
+        it. Self-training that lowers the score of the input by more than 0.01 is undone.
     n_init : int, default=10
         Restarts of k-means, the best of which is kept (published: 20).
     alpha : float, default=1.0
@@ -313,13 +313,16 @@ class DECClustering(
         Mean loss of each epoch of training with neighbours; empty without.
     init_scores_ : dict of str to float
         With ``init="auto"``, the score of each candidate partition by its name. The first was
-        taken, the others follow by falling score. The score is the geometric mean of modularity and
-        assortativity coefficient, the latter with weight 2/3, on the graph of rows that are among
-        each other's 7 nearest neighbours in the input (in its 50 leading principal components if it
-        has more features). It is computed on 100 bootstrap draws of the rows, too: what is taken is
-        the candidate that agrees most (adjusted Rand index) with the best ones of the draws, on
-        average. To the scores of k-means of the input is added 0.4 / sqrt(pairs of the graph),
-        the standard error, less 5 (n_clusters / rows)^2.
+        taken, the others follow by falling score. The score on a graph of rows is the geometric
+        mean of modularity and assortativity coefficient, the latter with weight 0.8. It is given
+        for two graphs: that of rows which are among each other's 7 nearest neighbours in the
+        input (in its 50 leading principal components if it has more features), with weight 1/3, and
+        that of the 15 nearest neighbours in the embedding, with weight 2/3. k-means of the input
+        has the best other candidate's score for the latter: the input decides. All this is
+        computed on 100 bootstrap draws of the rows, too: what is taken is the candidate that agrees
+        most (adjusted Rand index) with the best ones of the draws, on average. There, the score of
+        the input of k-means of the input is raised by 0.4 / sqrt(pairs of the graph), its standard
+        error, less 5 (n_clusters / rows)^2.
         Empty where the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.

@@ -381,7 +381,7 @@ def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
     ahead = _scores(judges, candidates, TableJudge.score, advantage=0.09)
     assert ahead == pytest.approx([2.49 / 3, 2.3 / 3, 2.48 / 3])
     alone = {"k-means, input": np.array([0])}
-    assert _scores(judges, alone, TableJudge.score) == pytest.approx([0.45])
+    assert _scores(judges, alone, TableJudge.score) == pytest.approx([(0.8 + 2 * 0.1) / 3])
 
 
 def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():
