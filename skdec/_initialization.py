@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
+from scipy.stats import multivariate_normal
 from sklearn.cluster import AgglomerativeClustering, KMeans, spectral_clustering
 from sklearn.utils import check_random_state
 
@@ -64,6 +65,10 @@ _EMBEDDING_WEIGHT = 2 / 3
 # The consensus is that of the partitions whose scores are within this of the best.
 _CONSENSUS_MARGIN = 0.03
 
+# The covariance of a cluster is that of its rows and so many of average covariance, so that a few
+# rows have one too.
+_AVERAGE_ROWS = 100
+
 # Draws of the judge's rows, with replacement, that tell how sure the best score is.
 _N_DRAWS = 100
 
@@ -97,9 +102,10 @@ class Judge(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """The chosen candidate: labels of the judge's rows; every candidate's score by its name.
+    """Labels of the judge's rows; every candidate's score by its name.
 
-    The chosen one is the first of the names, the others follow by falling score.
+    The labels are those of the chosen candidate, up to its borders. It is the first of the names,
+    the others follow by falling score.
     """
 
     labels: np.ndarray
@@ -166,7 +172,10 @@ def best_partition(
     chosen = _chosen(judges, candidates, n_clusters, seed)
     scores = dict(zip(candidates, _scores(judges, candidates, Judge.score).tolist(), strict=True))
     ranked = sorted(scores, key=lambda name: (name != chosen, -scores[name]))
-    return Partition(candidates[chosen], {name: scores[name] for name in ranked})
+    labels = candidates[chosen]
+    if chosen != _K_MEANS_OF_INPUT:
+        labels = _with_gaussian_borders(judges, labels)
+    return Partition(labels, {name: scores[name] for name in ranked})
 
 
 def _scores(
@@ -231,7 +240,44 @@ def _chosen(
 
 def _advantage(clusters_per_row: float, n_pairs: float) -> float:
     """What is added to the score of k-means of the input, which is not judged as the others."""
-    return _STANDARD_ERROR / math.sqrt(n_pairs) - _HANDICAP * clusters_per_row**2
+    return _standard_error(n_pairs) - _HANDICAP * clusters_per_row**2
+
+
+def _standard_error(n_pairs: float) -> float:
+    return _STANDARD_ERROR / math.sqrt(n_pairs)
+
+
+def _with_gaussian_borders(judges: Sequence[Judge], labels: np.ndarray) -> np.ndarray:
+    """Each row in the cluster whose Gaussian in the embedding is the likeliest to have made it.
+
+    A graph does not tell where exactly a border has to be; for clusters that are anything like
+    Gaussians their densities do. Where the score falls by more than the standard error that it has
+    in the input they are not, and the `labels` stay.
+    """
+    of_input, of_embedding = judges
+    with scikit_learn_alone():
+        moved = _likeliest(of_embedding.x.astype(np.float64), of_embedding.weight, labels)
+    if len(np.unique(moved)) < len(np.unique(labels)):
+        return labels
+    before, after = _scores(judges, {"as it is": labels, "moved": moved}, Judge.score)
+    return labels if after < before - _standard_error(of_input.n_pairs) else moved
+
+
+def _likeliest(Z: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The likeliest label of each row, by the mean and covariance of each label's rows."""
+    centers, n_clusters = weighted_means(Z, weight, labels), labels.max() + 1
+    deviations = Z - centers[labels]
+    average = (deviations.T * weight) @ deviations / weight.sum()
+    likelihoods = np.empty((len(Z), n_clusters))
+    for cluster in range(n_clusters):
+        own = labels == cluster
+        scatter = (deviations[own].T * weight[own]) @ deviations[own] + _AVERAGE_ROWS * average
+        n_rows = weight[own].sum()
+        gaussian = multivariate_normal(
+            centers[cluster], scatter / (n_rows + _AVERAGE_ROWS), allow_singular=True
+        )
+        likelihoods[:, cluster] = gaussian.logpdf(Z) + math.log(n_rows)
+    return likelihoods.argmax(axis=1)
 
 
 def _agreement(labels: np.ndarray, others: np.ndarray, weight: np.ndarray) -> float:

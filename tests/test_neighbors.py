@@ -21,7 +21,9 @@ from skdec._initialization import (
     _agreement,
     _chosen,
     _consensus,
+    _likeliest,
     _scores,
+    _with_gaussian_borders,
     best_partition,
     input_judge,
     judged_rows,
@@ -400,6 +402,57 @@ def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():
     assert of_input.score(cut) > of_input.score(y)
     assert _chosen([of_input, of_input], candidates, 3, 0) == "cut"
     assert _chosen([of_input, of_embedding], candidates, 3, 0) == "right"
+
+
+def in_the_plane(Z):
+    """The judges of rows whose embedding is the input."""
+    with Workers(1) as workers:
+        judge = input_judge(Z.__getitem__, np.ones(len(Z)), 0, workers)
+    return judge, judge
+
+
+def test_the_border_of_two_gaussians_is_nearer_to_the_narrow_one():
+    random, y = np.random.default_rng(0), np.repeat([0, 1], 500)
+    Z = random.normal(size=(1000, 2)) * np.where(y == 0, 0.5, 2.0)[:, None]
+    Z[:, 0] += 5 * y
+    halfway = (Z[:, 0] > 2.5).astype(int)
+    moved = _with_gaussian_borders(in_the_plane(Z), halfway)
+    assert np.mean(moved == y) > np.mean(halfway == y) + 0.015
+
+
+def test_borders_of_clusters_that_are_not_gaussian_stay(monkeypatch):
+    X, y = make_moons(400, noise=0.05, random_state=0)
+    judges = in_the_plane(X)
+    moved = _likeliest(X, np.ones(400), y)
+    assert np.mean(moved != y) > 0.1
+    assert np.array_equal(_with_gaussian_borders(judges, y), y)
+    # It is the score that keeps them.
+    monkeypatch.setattr("skdec._initialization._STANDARD_ERROR", 100.0)
+    assert np.array_equal(_with_gaussian_borders(judges, y), moved)
+
+
+def test_no_cluster_is_lost_to_a_gaussian_that_covers_it():
+    random = np.random.default_rng(0)
+    Z = np.concatenate([random.normal(size=(400, 2)), random.normal(size=(3, 2)) * 0.5])
+    labels = np.repeat([0, 1], [400, 3])
+    assert not _likeliest(Z, np.ones(403), labels).any()
+    assert np.array_equal(_with_gaussian_borders(in_the_plane(Z), labels), labels)
+
+
+def test_the_likeliest_cluster_takes_a_weight_of_two_for_a_row_given_twice():
+    random, y = np.random.default_rng(0), np.repeat([0, 1, 2], 40)
+    Z = random.normal(size=(120, 3)) + y[:, None]
+    weight = random.integers(1, 4, size=120)
+    weighted = _likeliest(Z, weight.astype(float), y)
+    repeated = _likeliest(np.repeat(Z, weight, axis=0), np.ones(weight.sum()), np.repeat(y, weight))
+    assert np.array_equal(np.repeat(weighted, weight), repeated)
+    assert not np.array_equal(weighted, _likeliest(Z, np.ones(120), y))
+
+
+def test_clusters_of_one_point_each_stay():
+    y = np.repeat([0, 1], 10)
+    Z = np.stack([10.0 * y, np.zeros(20)], axis=1)
+    assert np.array_equal(_with_gaussian_borders(in_the_plane(Z), y), y)
 
 
 def test_agreement_is_the_adjusted_rand_index_of_weighted_rows():
