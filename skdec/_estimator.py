@@ -147,9 +147,9 @@ class DECClustering(
         Number of clusters.
     hidden_dims : "auto" or array-like of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
-        (w, w, w) with w = min(384, 10 sqrt(number of distinct rows)), rounded up to a multiple of
-        16: 384 from 1,355 rows on. Published are (500, 500, 2000), which cost several times the
-        time.
+        min(384, w) and three times min(256, w), with w = 10 sqrt(number of distinct rows), rounded
+        up to a multiple of 16: (384, 256, 256, 256) from 1,355 rows on. Published are (500, 500,
+        2000), which cost several times the time.
     embedding_dim : "auto" or int, default="auto"
         Width of the embedding. "auto" is 10, as published.
     activation : {"relu", "leaky_relu", "elu", "gelu", "silu", "tanh"}, default="relu"
@@ -227,8 +227,10 @@ class DECClustering(
         input, of its 50 leading principal components if it is wider, and of the embedding;
         below 2,000 clusters also spectral clustering and Ward's linkage of small groups of rows,
         and the consensus of all these), takes the one that best keeps to the neighbourhoods of the
-        input and of the embedding (`init_scores_`), and trains network and centres to agree with
-        it. Self-training that lowers the score of the input by more than 0.01 is undone.
+        input and of the embedding (`init_scores_`), moves each row to the cluster whose Gaussian
+        in the embedding is the likeliest, unless this lowers the score by more than its standard
+        error (k-means of the input stays as it is), and trains network and centres to agree with
+        the result. Self-training that lowers the score of the input by more than 0.01 is undone.
     n_init : int, default=10
         Restarts of k-means, the best of which is kept (published: 20).
     alpha : float, default=1.0

@@ -84,12 +84,13 @@ def x_for(architecture, n_rows=6):
 # --- Sizes ---
 
 
-def test_widths_grow_with_the_rows_up_to_384():
+def test_widths_grow_with_the_rows_up_to_384_and_256():
     numbers = [1, 2, 10, 100, 1000, 1354, 1355, 70_000, 10**7]
     widths = [auto_hidden_dims(n_rows) for n_rows in numbers]
     assert widths == sorted(widths)
-    assert all(dims == (384, 384, 384) for dims in widths[-3:])
-    assert widths[0] == (16, 16, 16) and widths[3] == (112, 112, 112) and widths[5] < widths[-1]
+    assert all(dims == (384, 256, 256, 256) for dims in widths[-3:])
+    assert widths[0] == (16, 16, 16, 16) and widths[3] == (112, 112, 112, 112)
+    assert widths[5] < widths[-1]
 
 
 def test_the_automatic_embedding_has_ten_dimensions():
