@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from skdec import DECClustering
-from skdec._pretraining import auto_steps
+from skdec._pretraining import auto_neighbor_steps, auto_steps
 from skdec._self_training import auto_update_interval
 
 _STEP = math.sqrt(10.0)
@@ -34,7 +34,7 @@ def defaults(X: np.ndarray) -> dict[str, float]:
     return {
         "pretrain_steps": auto_steps(n_rows),
         "pretrain_learning_rate": now.pretrain_learning_rate,
-        "neighbor_steps": auto_steps(n_rows),
+        "neighbor_steps": auto_neighbor_steps(n_rows),
         "neighbor_learning_rate": now.neighbor_learning_rate,
         "n_neighbors": now.n_neighbors,
         "batch_size": now.batch_size,

@@ -48,6 +48,7 @@ from ._pretraining import (
     Pretrained,
     PretrainingSettings,
     PretrainingStopped,
+    auto_neighbor_steps,
     auto_steps,
     check_finite,
     pretrain,
@@ -193,7 +194,8 @@ class DECClustering(
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
     neighbor_steps : "auto" or int, default="auto"
-        Mini-batch steps of training with neighbours, if "neighbors". "auto" as above.
+        Mini-batch steps of training with neighbours, if "neighbors". "auto" is 7 times the square
+        root of the number of distinct rows.
     neighbor_learning_rate : float, default=0.03
         Initial learning rate of training with neighbours; optimiser and decay are those of
         pretraining.
@@ -209,7 +211,7 @@ class DECClustering(
         Share of each layer's inputs that is set to 0 in layer-wise pretraining; in [0, 1).
     pretrain_optimizer : {"muon", "adam", "sgd"}, default="muon"
         Optimiser of pretraining. "muon" makes the singular values of each step's momentum nearly
-        equal [5]_, here for at most 60 rows of a weight matrix at a time.
+        equal [5]_, here for at most 64 rows of a weight matrix at a time.
     pretrain_learning_rate : float, default=0.01
         Initial learning rate of pretraining; with "muon" about the distance by which a step moves
         the weights of a neuron. Usual for "adam" are 0.001, and 0.002 with neighbours.
@@ -1038,7 +1040,7 @@ class DECClustering(
             with_decoder=self.reconstruction_weight > 0,
             layerwise_steps=_resolve(self.layerwise_steps, auto_steps(n_rows)),
             steps=_resolve(self.pretrain_steps, auto_steps(n_rows)),
-            neighbor_steps=_resolve(self.neighbor_steps, auto_steps(n_rows)),
+            neighbor_steps=_resolve(self.neighbor_steps, auto_neighbor_steps(n_rows)),
             n_neighbors=self.n_neighbors,
             reconstruction_loss=self.reconstruction_loss,
             corruption=self.corruption,

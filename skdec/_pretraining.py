@@ -105,6 +105,11 @@ def auto_steps(n_rows: int) -> int:
     return round(8 * math.sqrt(n_rows))
 
 
+def auto_neighbor_steps(n_rows: int) -> int:
+    """The same of training with neighbours; a few less are enough."""
+    return round(7 * math.sqrt(n_rows))
+
+
 def pretrain(
     X: Tensor | ScaledRows,
     weight: Tensor,

@@ -17,6 +17,7 @@ from skdec._pretraining import (
     _train_decoder,
     _train_pair,
     _Training,
+    auto_neighbor_steps,
     auto_steps,
     pretrain,
     train_decoder,
@@ -92,6 +93,7 @@ def training(X, workers, **settings):
 
 def test_automatic_steps_grow_with_the_square_root_of_the_rows():
     assert [auto_steps(n_rows) for n_rows in (1, 100, 10_000)] == [8, 80, 800]
+    assert [auto_neighbor_steps(n_rows) for n_rows in (1, 100, 10_000)] == [7, 70, 700]
 
 
 def test_training_lowers_the_loss():
