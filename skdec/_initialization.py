@@ -268,7 +268,7 @@ def _likeliest(Z: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> np.ndar
     centers, n_clusters = weighted_means(Z, weight, labels), labels.max() + 1
     deviations = Z - centers[labels]
     average = (deviations.T * weight) @ deviations / weight.sum()
-    likelihoods = np.empty((len(Z), n_clusters))
+    found, highest = labels.copy(), np.full(len(Z), -np.inf)
     for cluster in range(n_clusters):
         own = labels == cluster
         scatter = (deviations[own].T * weight[own]) @ deviations[own] + _AVERAGE_ROWS * average
@@ -276,8 +276,10 @@ def _likeliest(Z: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> np.ndar
         gaussian = multivariate_normal(
             centers[cluster], scatter / (n_rows + _AVERAGE_ROWS), allow_singular=True
         )
-        likelihoods[:, cluster] = gaussian.logpdf(Z) + math.log(n_rows)
-    return likelihoods.argmax(axis=1)
+        likelihood = gaussian.logpdf(Z) + math.log(n_rows)
+        found[likelihood > highest] = cluster
+        highest = np.maximum(highest, likelihood)
+    return found
 
 
 def _agreement(labels: np.ndarray, others: np.ndarray, weight: np.ndarray) -> float:
