@@ -150,7 +150,7 @@ class DECClustering(
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
         min(384, w) and three times min(256, w), with w = 10 sqrt(number of distinct rows), rounded
         up to a multiple of 16: (384, 256, 256, 256) from 1,355 rows on. Published are (500, 500,
-        2000), which cost several times the time.
+        2000), several times as many weights.
     embedding_dim : "auto" or int, default="auto"
         Width of the embedding. "auto" is 10, as published.
     activation : {"relu", "leaky_relu", "elu", "gelu", "silu", "tanh"}, default="relu"

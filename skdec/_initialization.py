@@ -59,7 +59,7 @@ _GROUP_ITERATIONS = 20
 _GROUPS_OF_STARTS = (_GROUPS_PER_CLUSTER, _GROUPS_PER_CLUSTER[:-1], _GROUPS_PER_CLUSTER[:-1])
 
 # Weight of the embedding's graph beside that of the input. It tells apart what looks much the same
-# in the input; k-means of the input is judged there alone.
+# in the input; k-means of the input is judged in the input alone.
 _EMBEDDING_WEIGHT = 2 / 3
 
 # The consensus is that of the partitions whose scores are within this of the best.

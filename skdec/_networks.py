@@ -38,7 +38,7 @@ _MANY_COLUMNS = 64
 def auto_hidden_dims(n_rows: int) -> tuple[int, int, int, int]:
     """Encoder widths: one of up to 384, reached from 1,355 rows on, and three of up to 256.
 
-    The paper has 500, 500 and 2,000, which costs several times the time. Four narrow layers are
+    The paper has 500, 500 and 2,000, several times as many weights. Four narrow layers are
     better than three wide ones, but texts want a wider first one. Multiples of 16 fill the vectors
     of every processor.
     """
