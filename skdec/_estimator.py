@@ -317,16 +317,17 @@ class DECClustering(
         Mean loss of each epoch of training with neighbours; empty without.
     init_scores_ : dict of str to float
         With ``init="auto"``, the score of each candidate partition by its name. The first was
-        taken, the others follow by falling score. The score on a graph of rows is the geometric
-        mean of modularity and assortativity coefficient, the latter with weight 0.8. It is given
-        for two graphs: that of rows which are among each other's 7 nearest neighbours in the
-        input (in its 50 leading principal components if it has more features), with weight 1/3, and
-        that of the 15 nearest neighbours in the embedding, with weight 2/3. k-means of the input
-        has the best other candidate's score for the latter: the input decides. All this is
-        computed on 100 bootstrap draws of the rows, too: what is taken is the candidate that agrees
-        most (adjusted Rand index) with the best ones of the draws, on average. There, the score of
-        the input of k-means of the input is raised by 0.4 / sqrt(pairs of the graph), its standard
-        error, less 5 (n_clusters / rows)^2.
+        taken, the others follow by falling score. A cluster's conductance is the share of a
+        graph's edges that lead out of it, divided by what it is by chance, and the score is 1 less
+        its mean over the clusters, with the roots of their edges as weights; each counts as if it
+        had 10 pairs more, joined by chance. It is the mean for two graphs of rows which are among
+        each other's nearest neighbours: 7 in the input (in its 50 leading principal components if
+        it has more features), with weight 0.2, and 15 in the embedding, with weight 0.8. k-means of
+        the input has the best other candidate's score for the latter: the input decides. All this
+        is computed on 100 bootstrap draws of the rows, too: what is taken is the candidate that
+        agrees most (adjusted Rand index) with the best ones of the draws, on average. There, the
+        score of the input of k-means of the input is raised by 0.4 / sqrt(pairs of the graph), its
+        standard error, less 5 (n_clusters / rows)^2.
         Empty where the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.

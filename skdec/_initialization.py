@@ -17,11 +17,11 @@ from sklearn.utils import check_random_state
 from ._components import leading_components
 from ._distributed import ALONE, Alone
 from ._neighbors import (
-    balanced_modularity,
-    balanced_modularity_of_draws,
     edge_weights,
     mutual,
     nearest_neighbors,
+    separation,
+    separation_of_draws,
 )
 from ._threads import Workers, scikit_learn_alone
 from ._validation import check_init_centers
@@ -60,7 +60,7 @@ _GROUPS_OF_STARTS = (_GROUPS_PER_CLUSTER, _GROUPS_PER_CLUSTER[:-1], _GROUPS_PER_
 
 # Weight of the embedding's graph beside that of the input. It tells apart what looks much the same
 # in the input; k-means of the input is judged in the input alone.
-_EMBEDDING_WEIGHT = 2 / 3
+_EMBEDDING_WEIGHT = 0.8
 
 # The consensus is that of the partitions whose scores are within this of the best.
 _CONSENSUS_MARGIN = 0.03
@@ -93,12 +93,12 @@ class Judge(NamedTuple):
         return np.count_nonzero(self.edges) / 2.0
 
     def score(self, labels: np.ndarray) -> float:
-        """The balanced modularity of the labels of its rows."""
-        return balanced_modularity(self.neighbors, self.edges, labels)
+        """The separation of the clusters that the labels of its rows give."""
+        return separation(self.neighbors, self.edges, labels)
 
     def scores_of_draws(self, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """The same for draws of its rows, given by how often each row is in each draw."""
-        return balanced_modularity_of_draws(self.neighbors, self.edges, labels, draws)
+        return separation_of_draws(self.neighbors, self.edges, labels, draws)
 
 
 class Partition(NamedTuple):
@@ -131,13 +131,17 @@ def input_judge(
     """The judge of partitions in the input space; `x` gives the rows with the given numbers.
 
     No training changes its graph: states with different embeddings compare. The rows are those of
-    leading components, and edges join rows that are neighbours of each other.
+    leading components.
     """
     rows = np.arange(len(weight))
     components = leading_components(x, rows, seed).of(rows)
-    neighbors = nearest_neighbors(components, _N_JUDGED_NEIGHBORS, workers)
-    edges = edge_weights(neighbors, weight) * mutual(neighbors)
-    return Judge(components, weight, neighbors, edges)
+    return _mutual_judge(components, weight, _N_JUDGED_NEIGHBORS, workers)
+
+
+def _mutual_judge(x: np.ndarray, weight: np.ndarray, n_neighbors: int, workers: Workers) -> Judge:
+    """The judge whose edges join rows that are among each other's nearest neighbours."""
+    neighbors = nearest_neighbors(x, n_neighbors, workers)
+    return Judge(x, weight, neighbors, edge_weights(neighbors, weight) * mutual(neighbors))
 
 
 def best_partition(
@@ -153,8 +157,7 @@ def best_partition(
     The judge is that of the input space, and `Z` are its rows in the embedding. None if no
     partition into so many clusters was found.
     """
-    neighbors = nearest_neighbors(Z, _N_NEIGHBORS, workers)
-    judges = judge, Judge(Z, judge.weight, neighbors, edge_weights(neighbors, judge.weight))
+    judges = judge, _mutual_judge(Z, judge.weight, _N_NEIGHBORS, workers)
     groupings = _groupings(Z, judge.weight, n_clusters, seed, workers)
     candidates = {
         name: labels
@@ -384,9 +387,11 @@ def _indicators(labels: np.ndarray) -> csr_array:
 
 
 def _symmetric_graph(judge: Judge) -> csr_array:
+    """All edges between rows and their neighbours, mutual or not: no row is without one."""
     n_rows, k = judge.neighbors.shape
     ends = np.repeat(np.arange(n_rows), k), judge.neighbors.ravel()
-    graph = csr_array((judge.edges.ravel(), ends), shape=(n_rows, n_rows))
+    edges = edge_weights(judge.neighbors, judge.weight)
+    graph = csr_array((edges.ravel(), ends), shape=(n_rows, n_rows))
     return graph + graph.T
 
 

@@ -29,9 +29,9 @@ _QUERIES = 2048
 # right ones (MNIST), at half of the cost.
 _SLACK = 0.3
 
-# Weight of the assortativity coefficient in its mean with modularity. With more, images are cut
-# unevenly; with less, the largest class of texts or of uneven mixtures is cut in two.
-_ASSORTATIVITY = 0.8
+# A cluster's conductance is estimated as if so many pairs more of its rows were joined, by chance.
+# With fewer, a few rows that are cut off make a good cluster; with more, small clusters do not.
+_PRIOR_PAIRS = 10
 
 
 def nearest_neighbors(X, n_neighbors: int, workers: Workers, slack: float = 0.0) -> np.ndarray:
@@ -164,54 +164,57 @@ def modularity(neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray) -> 
 
     `edges` are the edges' weights, of the shape of `neighbors`; `labels` are numbers from 0.
     """
-    inside, by_chance = _edge_shares(neighbors, edges, labels)
-    return float(inside - by_chance)
+    inside, volume = _edge_shares(neighbors, edges, labels, np.ones((len(labels), 1)))
+    return float((inside - np.square(volume)).sum())
 
 
-def balanced_modularity(neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray) -> float:
-    """Weighted geometric mean of modularity and assortativity coefficient of `labels`; >= 0.
+def separation(neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray) -> float:
+    """How few edges leave the clusters of `labels`: 1 for none, about 0 for as many as by chance.
 
-    Both are the share of edges inside clusters, less what is expected by chance. Modularity
-    prefers clusters of equal size; the assortativity coefficient divides it by its bound for
-    clusters of these sizes and likes to cut off a few rows. Their mean does neither.
+    The conductance of a cluster [1]_ is the share of its edges that lead out of it. It is divided
+    by what it is by chance, and 1 less this ratio is averaged over the clusters, with the roots of
+    their edges as weights. A small cluster counts less than a large one, but more than its rows: by
+    modularity large clusters are cut in halves and small ones joined.
+
+    References
+    ----------
+    .. [1] Kannan, Vempala, Vetta. "On clusterings: Good, bad and spectral". J. ACM 2004.
     """
-    return float(_balanced(*_edge_shares(neighbors, edges, labels)))
+    return float(separation_of_draws(neighbors, edges, labels, np.ones((len(labels), 1)))[0])
 
 
-def balanced_modularity_of_draws(
+def separation_of_draws(
     neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray, draws: np.ndarray
 ) -> np.ndarray:
     """The same for other draws of the rows, each with its edges, of shape (n_draws,).
 
     `draws`, of shape (n_rows, n_draws), says how often each row is drawn.
     """
-    n_rows, k = neighbors.shape
-    of_ends = labels[neighbors]
-    # Rows without an edge may be all that is drawn.
-    totals = np.maximum(edges.sum(axis=1) @ draws, np.finfo(float).tiny)
-    inside = (edges * (of_ends == labels[:, None])).sum(axis=1) @ draws / totals
-    # In which clusters the two ends of a row's edges lie.
-    each, shape = np.arange(n_rows), (labels.max() + 1, n_rows)
-    starts = csr_array((edges.sum(axis=1), (labels, each)), shape)
-    stops = csr_array((edges.ravel(), (of_ends.ravel(), np.repeat(each, k))), shape)
-    shares = (starts + stops) @ draws / (2.0 * totals)
-    return _balanced(inside, np.square(shares).sum(axis=0))
-
-
-def _balanced(inside: np.ndarray, by_chance: np.ndarray) -> np.ndarray:
-    bound = np.maximum(1.0 - by_chance, 1e-12)
-    return np.maximum(inside - by_chance, 0.0) / bound**_ASSORTATIVITY
+    inside, volume = _edge_shares(neighbors, edges, labels, draws)
+    prior, by_chance = 2.0 * _PRIOR_PAIRS / np.count_nonzero(edges), 1.0 - volume
+    conductance = (volume - inside + prior * by_chance) / (volume + prior)
+    # From a cluster of all rows no edge can lead out.
+    ratio = np.divide(conductance, by_chance, out=np.ones_like(volume), where=by_chance > 1e-12)
+    weight = np.sqrt(volume)
+    return (weight * (1.0 - ratio)).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
 
 
 def _edge_shares(
-    neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray
-) -> tuple[float, float]:
-    """Share of the edges inside clusters, and what is expected of it by chance."""
-    shares, starts, stops = edges / edges.sum(), labels[:, None], labels[neighbors]
-    inside = shares[starts == stops].sum()
-    of_clusters = np.bincount(labels, shares.sum(axis=1), labels.max() + 1)
-    of_clusters += np.bincount(stops.ravel(), shares.ravel(), labels.max() + 1)
-    return inside, np.square(of_clusters / 2.0).sum()
+    neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray, draws: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the edges inside each cluster, and of the ends of edges in it, for each draw.
+
+    Both have the shape (n_clusters, n_draws).
+    """
+    n_rows, k = neighbors.shape
+    of_ends = labels[neighbors]
+    of_rows, within = edges.sum(axis=1), (edges * (of_ends == labels[:, None])).sum(axis=1)
+    each, shape = np.arange(n_rows), (labels.max() + 1, n_rows)
+    inside, starts = (csr_array((sums, (labels, each)), shape) for sums in (within, of_rows))
+    stops = csr_array((edges.ravel(), (of_ends.ravel(), np.repeat(each, k))), shape)
+    # Rows without an edge may be all that is drawn.
+    totals = np.maximum(of_rows @ draws, np.finfo(float).tiny)
+    return inside @ draws / totals, (starts + stops) @ draws / (2.0 * totals)
 
 
 def _in_units_of_its_spread(X):

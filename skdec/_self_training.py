@@ -32,8 +32,8 @@ from ._threads import Workers
 # A round is undone at most so many times; then self-training ends.
 _MOST_SETBACKS = 3
 
-# A partition is taken over when all but this share of the rows are nearest to the right centre,
-# or after so many rounds.
+# A partition is taken over when all but this share of the rows, and at least half of each cluster,
+# are nearest to the right centre, or after so many rounds.
 _MISALIGNED, _MOST_ALIGNMENT_ROUNDS = 0.005, 30
 _ALIGNMENT = OptimizerSettings("muon", 0.02, momentum=0.9)
 
@@ -123,9 +123,12 @@ def align(
 
     A partition need not be one by nearest centres: two rings share theirs. The target here is
     the partition itself in place of Eq. 3, beside the reconstruction loss if that has a weight.
-    Returns the centres.
+    Distances are in units of the clusters' spread: centres that are close together for it have
+    about the same Q far from both, and no gradient there tells them apart. Returns the centres.
     """
     model = _model(autoencoder, centers, X, settings)
+    target = torch.from_numpy(labels).long().to(X.device)
+    spread = _spread(model, X, target, weight, workers, group)
     batch_size = min(group.own_batch(settings.batch_size), len(X))
     seed = group.own_seed(settings.seed)
     optimizer = ShardedOptimizer(
@@ -147,19 +150,41 @@ def align(
         n_steps=auto_update_interval(group.sum(len(X)), settings.batch_size),
         checkpoint=checkpoint,
     )
-    target = torch.from_numpy(labels).long().to(X.device)
     P = nn.functional.one_hot(target, len(centers)).float()
-    loss = _loss(X, P, weight, replace(settings, clustering_weight=1.0, reconstruction_weight=1.0))
+    settings = replace(settings, clustering_weight=1.0, reconstruction_weight=1.0)
+    loss = _loss(X, P, weight, settings, unit=spread)
     n_rounds = rounds.progress.get("n_rounds", 0)
     while n_rounds < _MOST_ALIGNMENT_ROUNDS:
         log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
-        if _mean((log_Q.argmax(dim=1) != target).float(), weight, group) <= _MISALIGNED:
+        if _is_aligned(log_Q.argmax(dim=1), target, len(centers), weight, group):
             break
         rounds.run(loss, _ALIGNMENT.learning_rate, {"n_rounds": n_rounds})
         n_rounds += 1
     rounds.finish({"n_rounds": _MOST_ALIGNMENT_ROUNDS})  # whoever resumes this needs no more
     autoencoder.eval()
     return model.centers.detach().cpu().numpy().astype(np.float64)
+
+
+def _spread(
+    model: _Model, X: Tensor | ScaledRows, labels: Tensor, weight: Tensor, workers: Workers, group
+) -> float:
+    """Root of the mean squared distance of the rows to the centres of their labels."""
+    model.eval()
+    Z = in_tiles(lambda x: forward(model.encoder, x), X, workers, tile_rows=_TILE_ROWS)
+    distances = (Z - model.centers.detach()[labels]).square().sum(dim=1)
+    return math.sqrt(_mean(distances, weight, group)) or 1.0
+
+
+def _is_aligned(
+    found: Tensor, labels: Tensor, n_clusters: int, weight: Tensor, group: Alone
+) -> bool:
+    """Whether nearly all rows, and most of each cluster, are where their labels want them."""
+    is_right = found == labels
+    n_right, n_rows = (
+        group.sum(some.bincount(minlength=n_clusters)) for some in (labels[is_right], labels)
+    )
+    share_wrong = _mean((~is_right).float(), weight, group)
+    return share_wrong <= _MISALIGNED and bool((2 * n_right >= n_rows).all())
 
 
 def self_train(
@@ -348,15 +373,22 @@ def _target(Q: Tensor, weight: Tensor, target: str | Callable, group: Alone) -> 
 
 
 def _loss(
-    X: Tensor | ScaledRows, P: Tensor, weight: Tensor, settings: SelfTrainingSettings
+    X: Tensor | ScaledRows,
+    P: Tensor,
+    weight: Tensor,
+    settings: SelfTrainingSettings,
+    unit: float = 1.0,
 ) -> Loss:
-    """Weighted KL divergence and, if it has a weight, reconstruction loss of a batch."""
+    """Weighted KL divergence and, if it has a weight, reconstruction loss of a batch.
+
+    Distances to the centres are taken in this `unit`.
+    """
     reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
 
     def loss(model: _Model, rows: Tensor, generator: torch.Generator) -> Tensor:
         x = X[rows]
         Z = forward(model.encoder, x)
-        log_Q = log_soft_assignment(Z, model.centers, settings.alpha)
+        log_Q = log_soft_assignment(Z / unit, model.centers / unit, settings.alpha)
         value = settings.clustering_weight * kl_divergence(P[rows], log_Q)
         if model.decoder is not None:
             decoded = forward(model.decoder, Z)

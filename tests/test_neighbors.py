@@ -30,13 +30,13 @@ from skdec._initialization import (
     weighted_means,
 )
 from skdec._neighbors import (
-    balanced_modularity,
-    balanced_modularity_of_draws,
     edge_weights,
     modularity,
     mutual,
     nearest_neighbors,
     roughly_nearest_neighbors,
+    separation,
+    separation_of_draws,
 )
 from skdec._objectives import neighbor_contrast
 from skdec._pretraining import _contrast_in_groups
@@ -163,14 +163,19 @@ def test_mutual_edges_join_rows_that_are_neighbors_of_each_other():
     assert mutual(np.array([[1], [2], [0]])).all()  # no pair at all: every edge counts
 
 
-def test_modularities_of_two_pairs_by_hand():
+def test_modularity_and_separation_of_two_pairs_by_hand(monkeypatch):
     ones, apart = np.ones((4, 1)), np.array([0, 0, 1, 1])
     assert modularity(PAIRS, ones, apart) == pytest.approx(0.5)  # 1 - 1/4 - 1/4
-    assert balanced_modularity(PAIRS, ones, apart) == pytest.approx(0.5**0.2 * 1.0**0.8)
     # One row cut off: half of the edges inside, ends 1/4 and 3/4.
     cut = np.array([0, 1, 1, 1])
     assert modularity(PAIRS, ones, cut) == pytest.approx(0.5 - 1 / 16 - 9 / 16)
-    assert balanced_modularity(PAIRS, ones, cut) == 0.0
+    monkeypatch.setattr(skdec._neighbors, "_PRIOR_PAIRS", 0)
+    assert separation(PAIRS, ones, apart) == pytest.approx(1.0)
+    # Conductances 1 and 1/3 for 3/4 and 1/4 by chance: both a third more.
+    assert separation(PAIRS, ones, cut) == pytest.approx(1 - 4 / 3)
+    # Each cluster has one pair inside, and as if three more, half of which lead out.
+    monkeypatch.setattr(skdec._neighbors, "_PRIOR_PAIRS", 3)
+    assert separation(PAIRS, ones, apart) == pytest.approx(1 - (3 / 2 / 4) / (1 / 2))
 
 
 def test_an_edge_weighs_the_product_of_its_ends_weights():
@@ -180,20 +185,33 @@ def test_an_edge_weighs_the_product_of_its_ends_weights():
     assert modularity(PAIRS, edges, np.array([0, 0, 1, 1])) == pytest.approx(expected)
 
 
-def test_balanced_modularity_of_one_cluster_is_zero():
-    assert balanced_modularity(PAIRS, np.ones((4, 1)), np.zeros(4, dtype=int)) == 0.0
+def test_separation_of_one_cluster_is_zero():
+    assert separation(PAIRS, np.ones((4, 1)), np.zeros(4, dtype=int)) == 0.0
 
 
-def test_balanced_modularity_accepts_uneven_clusters_that_modularity_would_cut():
-    # Ten groups of five rows, of which six, a ring, have half of their edges into the next group.
-    group = np.arange(50) // 5
-    within = np.stack([5 * group + (np.arange(50) + step) % 5 for step in (1, 2, 3, 4)], axis=1)
-    within[:30, 2:] = (within[:30, 2:] + 5) % 30
-    uneven = np.where(group < 6, 0, group - 5)
-    even = group // 2
-    ones = np.ones((50, 4))
-    assert modularity(within, ones, even) > modularity(within, ones, uneven)
-    assert balanced_modularity(within, ones, uneven) > balanced_modularity(within, ones, even)
+def ring(n_rows):
+    """Neighbours of rows on a ring, two on either side."""
+    return (np.arange(n_rows)[:, None] + [-2, -1, 1, 2]) % n_rows
+
+
+def test_separation_accepts_uneven_clusters_that_modularity_would_cut():
+    # A ring of 400 rows and one of 100, without an edge between them.
+    neighbors = np.concatenate([ring(400), 400 + ring(100)])
+    right = np.repeat([0, 1], [400, 100])
+    halves = np.repeat([0, 1], [250, 250])
+    ones = np.ones(neighbors.shape)
+    assert modularity(neighbors, ones, halves) > modularity(neighbors, ones, right)
+    assert separation(neighbors, ones, right) > separation(neighbors, ones, halves)
+
+
+@pytest.mark.parametrize("n_cut", [1, 3, 10])
+def test_separation_does_not_like_to_cut_off_a_few_rows(n_cut):
+    neighbors, rows = ring(400), np.arange(400)
+    ones = np.ones(neighbors.shape)
+    few, halves = rows < n_cut, rows < 200
+    assert separation(neighbors, ones, few.astype(int)) < separation(
+        neighbors, ones, halves.astype(int)
+    )
 
 
 def test_a_row_that_is_drawn_twice_has_its_edges_twice():
@@ -202,23 +220,24 @@ def test_a_row_that_is_drawn_twice_has_its_edges_twice():
     neighbors, labels = random.integers(6, size=(8, 3)), np.array([0, 0, 0, 1, 1, 1, 2, 2])
     weights, drawn = random.random((8, 3)), random.integers(8, size=(5, 8))
     draws = np.stack([np.bincount(rows, minlength=8) for rows in drawn], axis=1).astype(float)
-    scores = balanced_modularity_of_draws(neighbors, weights, labels, draws)
+    scores = separation_of_draws(neighbors, weights, labels, draws)
     for rows, score in zip(drawn, scores, strict=True):
         edges = [(i, neighbors[i, e], weights[i, e]) for i in rows for e in range(3)]
         total = sum(w for *_, w in edges)
-        inside = sum(w for i, j, w in edges if labels[i] == labels[j]) / total
-        ends = [
-            sum(w * (int(labels[i] == k) + int(labels[j] == k)) for i, j, w in edges) / (2 * total)
-            for k in range(3)
-        ]
-        chance = np.square(ends).sum()
-        expected = max(inside - chance, 0) / (1 - chance) ** 0.8
-        assert score == pytest.approx(expected)
-    once = balanced_modularity_of_draws(neighbors, weights, labels, np.ones((8, 1)))
-    assert once[0] == pytest.approx(balanced_modularity(neighbors, weights, labels))
+        scores_of_clusters, roots = [], []
+        for k in range(3):
+            inside = sum(w for i, j, w in edges if labels[i] == labels[j] == k) / total
+            ends = [w * (int(labels[i] == k) + int(labels[j] == k)) for i, j, w in edges]
+            volume, prior = sum(ends) / (2 * total), 10 / 12  # 24 edges are 12 pairs
+            out = (volume - inside + prior * (1 - volume)) / (volume + prior)
+            scores_of_clusters.append(1 - out / (1 - volume))
+            roots.append(np.sqrt(volume))
+        assert score == pytest.approx(np.average(scores_of_clusters, weights=roots))
+    once = separation_of_draws(neighbors, weights, labels, np.ones((8, 1)))
+    assert once[0] == pytest.approx(separation(neighbors, weights, labels))
     weights[:4] = 0.0  # rows 0 to 3 have no edges
     nothing = np.array([1.0, 2.0, 3.0, 2.0, 0.0, 0.0, 0.0, 0.0])[:, None]
-    assert balanced_modularity_of_draws(neighbors, weights, labels, nothing) == [0.0]
+    assert separation_of_draws(neighbors, weights, labels, nothing) == [0.0]
 
 
 # --- The contrast of neighbours ---
@@ -378,12 +397,12 @@ def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
     }
     judges = TableJudge(0.80, 0.90, 0.88), TableJudge(0.10, 0.70, 0.80)
     scores = _scores(judges, candidates, TableJudge.score)
-    # Ward is its rival: in the embedding it has 0.8, too, which counts twice.
-    assert scores == pytest.approx([2.4 / 3, 2.3 / 3, 2.48 / 3])
+    # Ward is its rival: in the embedding it has 0.8, too, which counts four times as much.
+    assert scores == pytest.approx([0.8, 0.74, 0.816])
     ahead = _scores(judges, candidates, TableJudge.score, advantage=0.09)
-    assert ahead == pytest.approx([2.49 / 3, 2.3 / 3, 2.48 / 3])
+    assert ahead == pytest.approx([0.818, 0.74, 0.816])
     alone = {"k-means, input": np.array([0])}
-    assert _scores(judges, alone, TableJudge.score) == pytest.approx([(0.8 + 2 * 0.1) / 3])
+    assert _scores(judges, alone, TableJudge.score) == pytest.approx([0.24])
 
 
 def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():

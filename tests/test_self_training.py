@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import make_blobs
 from torch import nn
 
 from skdec import _self_training
@@ -10,7 +11,7 @@ from skdec._callbacks import SILENT, Task
 from skdec._networks import Architecture, weights_of
 from skdec._objectives import kl_divergence, log_soft_assignment, target_distribution
 from skdec._optimization import OptimizerSettings, ShardedOptimizer
-from skdec._self_training import SelfTrainingSettings, auto_update_interval, self_train
+from skdec._self_training import SelfTrainingSettings, align, auto_update_interval, self_train
 
 N_CLUSTERS, N_FEATURES = 3, 4
 
@@ -436,3 +437,38 @@ def test_verbose_prints_a_line_for_each_round(workers, capsys):
     )
     Problem().train(workers)
     assert capsys.readouterr().out == ""
+
+
+# --- Taking over a partition ---
+
+
+def aligned(network, X, labels, workers):
+    """Labels by the nearest centre after `align` from the means of the labels' rows."""
+    with torch.no_grad():
+        Z = network.encoder(X).numpy()
+    centers = np.stack([Z[labels == k].mean(axis=0) for k in np.unique(labels)]).astype(float)
+    weight = torch.ones(len(X))
+    centers = align(network, centers, X, weight, labels, SETTINGS, workers)
+    with torch.no_grad():
+        log_Q = log_soft_assignment(network.encoder(X), torch.from_numpy(centers).float(), 1.0)
+    return log_Q.argmax(dim=1).numpy()
+
+
+def test_stripes_are_taken_over_whose_centres_are_close_together_in_a_wide_embedding(workers):
+    X = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    labels = np.floor(X[:, 0]).astype(int) % 2
+    network = ARCHITECTURE._replace(n_features=2, hidden_dims=(64, 64)).build(0)
+    with torch.no_grad():  # training with neighbours leaves embeddings of this size
+        network.encoder[-1][0].weight *= 1000.0
+    # Distances in units of 1 give 0.65.
+    assert (aligned(network, torch.from_numpy(X), labels, workers) == labels).mean() > 0.9
+
+
+def test_a_partition_is_taken_over_with_its_smallest_cluster(workers):
+    # Two rows of 602 are fewer than the share that may be wrong.
+    X, labels = make_blobs([300, 300, 2], centers=[[-9, 0], [9, 0], [9, 4]], random_state=0)
+    X = torch.from_numpy(X.astype(np.float32))
+    network = ARCHITECTURE._replace(n_features=2, hidden_dims=(32,)).build(0)
+    found = aligned(network, X, labels, workers)
+    assert (found == labels)[labels == 2].any()
+    assert (found == labels).mean() >= 0.995
