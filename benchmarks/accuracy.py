@@ -34,7 +34,7 @@ try:
 except ImportError:
     UMAP = None
 
-_METHODS = ["k-means", "UMAP + GMM", "skdec"]
+METHODS = ["k-means", "UMAP + GMM", "skdec"]
 _MEASURES = ("ACC", "NMI", "ARI", "seconds")
 
 
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with mnist.npz, usps.npz, …")
     parser.add_argument("--datasets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--methods", nargs="+", choices=_METHODS, default=_METHODS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     arguments = parser.parse_args()
     print(describe_machine())
     compile_peers()

@@ -322,7 +322,7 @@ class DECClustering(
         its mean over the clusters, with the roots of their edges as weights; each counts as if it
         had 10 pairs more, joined by chance. It is the mean for two graphs of rows which are among
         each other's nearest neighbours: 7 in the input (in its 50 leading principal components if
-        it has more features), with weight 0.2, and 15 in the embedding, with weight 0.8. k-means of
+        it has more features), with weight 1/4, and 15 in the embedding, with weight 3/4. k-means of
         the input has the best other candidate's score for the latter: the input decides. All this
         is computed on 100 bootstrap draws of the rows, too: what is taken is the candidate that
         agrees most (adjusted Rand index) with the best ones of the draws, on average. There, the

@@ -60,7 +60,7 @@ _GROUPS_OF_STARTS = (_GROUPS_PER_CLUSTER, _GROUPS_PER_CLUSTER[:-1], _GROUPS_PER_
 
 # Weight of the embedding's graph beside that of the input. It tells apart what looks much the same
 # in the input; k-means of the input is judged in the input alone.
-_EMBEDDING_WEIGHT = 0.8
+_EMBEDDING_WEIGHT = 0.75
 
 # The consensus is that of the partitions whose scores are within this of the best.
 _CONSENSUS_MARGIN = 0.03

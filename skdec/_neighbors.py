@@ -173,8 +173,9 @@ def separation(neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray) -> 
 
     The conductance of a cluster [1]_ is the share of its edges that lead out of it. It is divided
     by what it is by chance, and 1 less this ratio is averaged over the clusters, with the roots of
-    their edges as weights. A small cluster counts less than a large one, but more than its rows: by
-    modularity large clusters are cut in halves and small ones joined.
+    their edges as weights. Edges by chance are counted, so that rows without edges are no good
+    cluster. A small cluster counts less than a large one, but more than its rows: by modularity
+    large clusters are cut in halves and small ones joined.
 
     References
     ----------
@@ -195,7 +196,7 @@ def separation_of_draws(
     conductance = (volume - inside + prior * by_chance) / (volume + prior)
     # From a cluster of all rows no edge can lead out.
     ratio = np.divide(conductance, by_chance, out=np.ones_like(volume), where=by_chance > 1e-12)
-    weight = np.sqrt(volume)
+    weight = np.sqrt(volume + prior)
     return (weight * (1.0 - ratio)).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
 
 

@@ -194,6 +194,15 @@ def ring(n_rows):
     return (np.arange(n_rows)[:, None] + [-2, -1, 1, 2]) % n_rows
 
 
+def test_a_row_without_edges_is_no_cluster():
+    neighbors, rows = ring(400), np.arange(400)
+    edges = np.ones(neighbors.shape)
+    edges[(neighbors == 0) | (rows[:, None] == 0)] = 0.0
+    alone = np.select([rows == 0, rows < 200], [2, 1])
+    thirds = rows // 134
+    assert separation(neighbors, edges, alone) < separation(neighbors, edges, thirds)
+
+
 def test_separation_accepts_uneven_clusters_that_modularity_would_cut():
     # A ring of 400 rows and one of 100, without an edge between them.
     neighbors = np.concatenate([ring(400), 400 + ring(100)])
@@ -231,7 +240,7 @@ def test_a_row_that_is_drawn_twice_has_its_edges_twice():
             volume, prior = sum(ends) / (2 * total), 10 / 12  # 24 edges are 12 pairs
             out = (volume - inside + prior * (1 - volume)) / (volume + prior)
             scores_of_clusters.append(1 - out / (1 - volume))
-            roots.append(np.sqrt(volume))
+            roots.append(np.sqrt(volume + prior))
         assert score == pytest.approx(np.average(scores_of_clusters, weights=roots))
     once = separation_of_draws(neighbors, weights, labels, np.ones((8, 1)))
     assert once[0] == pytest.approx(separation(neighbors, weights, labels))
@@ -397,12 +406,12 @@ def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
     }
     judges = TableJudge(0.80, 0.90, 0.88), TableJudge(0.10, 0.70, 0.80)
     scores = _scores(judges, candidates, TableJudge.score)
-    # Ward is its rival: in the embedding it has 0.8, too, which counts four times as much.
-    assert scores == pytest.approx([0.8, 0.74, 0.816])
+    # Ward is its rival: in the embedding it has 0.8, too, which counts three times as much.
+    assert scores == pytest.approx([0.8, 0.75, 0.82])
     ahead = _scores(judges, candidates, TableJudge.score, advantage=0.09)
-    assert ahead == pytest.approx([0.818, 0.74, 0.816])
+    assert ahead == pytest.approx([0.8225, 0.75, 0.82])
     alone = {"k-means, input": np.array([0])}
-    assert _scores(judges, alone, TableJudge.score) == pytest.approx([0.24])
+    assert _scores(judges, alone, TableJudge.score) == pytest.approx([0.275])
 
 
 def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():

@@ -1,0 +1,100 @@
+"""The default settings on a collection of other people's data sets, small and of many shapes.
+
+    git clone https://github.com/gagolews/clustering-data-v1
+    python benchmarks/collection.py --collection clustering-data-v1 [--groups uci graves ...]
+        [--seeds 0 1 2] [--methods skdec ...]
+
+Gagolewski, "A framework for benchmarking clustering algorithms", SoftwareX 2022. The first of the
+reference labels count; rows that they call noise are left out, and of more than 4,000 rows a random
+choice is taken. Features of tables ("uci") are standardised. Every result is a line of
+`benchmarks/results/collection.jsonl`; a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from accuracy import METHODS, compile_peers, measure, methods
+from machine import describe_machine
+from resumable import Results
+from sklearn.preprocessing import StandardScaler
+
+_GROUPS = ["fcps", "graves", "other", "sipu", "uci", "wut"]
+_MOST_ROWS = 4_000
+
+# Two worms have more rows than are read in reasonable time; the others are in `accuracy.py`, too.
+_LEFT_OUT = {"worms_2", "worms_64", "iris", "wine", "wdbc"}
+
+
+def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and known classes of a data set, given the file of its rows."""
+    X = np.loadtxt(path, ndmin=2)
+    y = np.loadtxt(path.with_name(path.name.replace(".data.", ".labels0."))).astype(int)
+    X, y = X[y > 0], y[y > 0]
+    if len(X) > _MOST_ROWS:
+        kept = np.sort(np.random.default_rng(0).choice(len(X), _MOST_ROWS, replace=False))
+        X, y = X[kept], y[kept]
+    return (StandardScaler().fit_transform(X) if path.parent.name == "uci" else X), y
+
+
+def run(arguments: argparse.Namespace) -> list[dict]:
+    """All results that were asked for, new ones and those of earlier runs."""
+    results = Results("collection.jsonl")
+    for group in arguments.groups:
+        for path in sorted((arguments.collection / group).glob("*.data.gz")):
+            name = path.name.removesuffix(".data.gz")
+            if name in _LEFT_OUT:
+                continue
+            X, y = load(path)
+            for seed in arguments.seeds:
+                for method, model in methods(len(np.unique(y)), seed):
+                    key = {"data": f"{group}/{name}", "method": method, "seed": seed}
+                    if method in arguments.methods and not results.has(key):
+                        results.add(key | measure(model, X, y))
+    return [
+        row
+        for row in results.rows
+        if row["seed"] in arguments.seeds
+        and row["method"] in arguments.methods
+        and row["data"].split("/")[0] in arguments.groups
+    ]
+
+
+def table(results: list[dict]) -> str:
+    """Markdown: for each group the mean over its sets of the mean ARI of all seeds, by method."""
+    names = list(dict.fromkeys(row["method"] for row in results))
+    lines = ["| group | sets | " + " | ".join(names) + " |", "| --- " * (2 + len(names)) + "|"]
+    for group in dict.fromkeys(row["data"].split("/")[0] for row in results):
+        rows = [row for row in results if row["data"].split("/")[0] == group]
+        sets = list(dict.fromkeys(row["data"] for row in rows))
+        means = [
+            np.mean(
+                [
+                    np.mean([r["ARI"] for r in rows if (r["data"], r["method"]) == (data, name)])
+                    for data in sets
+                ]
+            )
+            for name in names
+        ]
+        cells = [group, str(len(sets)), *(f"{mean:.3f}" for mean in means)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--collection", type=Path, required=True, help="a clone of the collection")
+    parser.add_argument("--groups", nargs="+", choices=_GROUPS, default=_GROUPS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    arguments = parser.parse_args()
+    print(describe_machine())
+    compile_peers()
+    print(table(run(arguments)))
+
+
+if __name__ == "__main__":
+    main()
