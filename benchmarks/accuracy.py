@@ -34,7 +34,7 @@ try:
 except ImportError:
     UMAP = None
 
-METHODS = ["k-means", "UMAP + GMM", "skdec"]
+_METHODS = ["k-means", "UMAP + GMM", "skdec"]
 _MEASURES = ("ACC", "NMI", "ARI", "seconds")
 
 
@@ -92,18 +92,26 @@ def draw(model: DECClustering, X: np.ndarray, y: np.ndarray, name: str) -> None:
     pyplot.close(figure)
 
 
+def measure_missing(
+    results: Results, data: str, X: np.ndarray, y: np.ndarray, arguments: argparse.Namespace
+) -> Iterator[tuple[int, ClusterMixin | Pipeline]]:
+    """Add the results of all seeds and methods that were asked for; gives each seed and model."""
+    for seed in arguments.seeds:
+        for method, model in methods(len(np.unique(y)), seed):
+            key = {"data": data, "method": method, "seed": seed}
+            if method in arguments.methods and not results.has(key):
+                results.add(key | measure(model, X, y))
+                yield seed, model
+
+
 def run(arguments: argparse.Namespace) -> list[dict]:
     """All results that were asked for, new ones and those of earlier runs."""
     results = Results("accuracy.jsonl")
     for data in arguments.datasets:
         X, y = load(data, arguments.data)
-        for seed in arguments.seeds:
-            for method, model in methods(len(np.unique(y)), seed):
-                key = {"data": data, "method": method, "seed": seed}
-                if method in arguments.methods and not results.has(key):
-                    results.add(key | measure(model, X, y))
-                    if method == "skdec":
-                        draw(model, X, y, f"{data}-{seed}")
+        for seed, model in measure_missing(results, data, X, y, arguments):
+            if isinstance(model, DECClustering):
+                draw(model, X, y, f"{data}-{seed}")
     return [
         row
         for row in results.rows
@@ -124,13 +132,19 @@ def table(results: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def command_line(description: str, seeds: list[int]) -> argparse.ArgumentParser:
+    """What can be asked for of any data sets."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
+    parser.add_argument("--methods", nargs="+", choices=_METHODS, default=_METHODS)
+    return parser
+
+
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__.splitlines()[0], [0, 1, 2, 3, 4])
     parser.add_argument("--data", type=Path, help="folder with mnist.npz, usps.npz, …")
     parser.add_argument("--datasets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     arguments = parser.parse_args()
     print(describe_machine())
     compile_peers()

@@ -1,10 +1,10 @@
 """The default settings on a collection of other people's data sets, small and of many shapes.
 
-    git clone https://github.com/gagolews/clustering-data-v1
-    python benchmarks/collection.py --collection clustering-data-v1 [--groups uci graves ...]
-        [--seeds 0 1 2] [--methods skdec ...]
+    python benchmarks/collection.py --collection DIR [--groups uci graves ...] [--seeds 0 1 2]
+        [--methods skdec ...]
 
-Gagolewski, "A framework for benchmarking clustering algorithms", SoftwareX 2022. The first of the
+DIR is a clone of gagolews/clustering-data-v1 (github): Gagolewski, "A framework for benchmarking
+clustering algorithms", SoftwareX 2022. The first of the
 reference labels count; rows that they call noise are left out, and of more than 4,000 rows a random
 choice is taken. Features of tables ("uci") are standardised. Every result is a line of
 `benchmarks/results/collection.jsonl`; a run that was stopped goes on where it was.
@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from accuracy import METHODS, compile_peers, measure, methods
+from accuracy import command_line, compile_peers, measure_missing
 from machine import describe_machine
 from resumable import Results
 from sklearn.preprocessing import StandardScaler
@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 _GROUPS = ["fcps", "graves", "other", "sipu", "uci", "wut"]
 _MOST_ROWS = 4_000
 
-# Two worms have more rows than are read in reasonable time; the others are in `accuracy.py`, too.
+# Over 100,000 rows to read for 4,000 of them, and what is in `accuracy.py`, too.
 _LEFT_OUT = {"worms_2", "worms_64", "iris", "wine", "wdbc"}
 
 
@@ -47,12 +47,8 @@ def run(arguments: argparse.Namespace) -> list[dict]:
             name = path.name.removesuffix(".data.gz")
             if name in _LEFT_OUT:
                 continue
-            X, y = load(path)
-            for seed in arguments.seeds:
-                for method, model in methods(len(np.unique(y)), seed):
-                    key = {"data": f"{group}/{name}", "method": method, "seed": seed}
-                    if method in arguments.methods and not results.has(key):
-                        results.add(key | measure(model, X, y))
+            for _ in measure_missing(results, f"{group}/{name}", *load(path), arguments):
+                pass
     return [
         row
         for row in results.rows
@@ -69,27 +65,21 @@ def table(results: list[dict]) -> str:
     for group in dict.fromkeys(row["data"].split("/")[0] for row in results):
         rows = [row for row in results if row["data"].split("/")[0] == group]
         sets = list(dict.fromkeys(row["data"] for row in rows))
-        means = [
-            np.mean(
-                [
-                    np.mean([r["ARI"] for r in rows if (r["data"], r["method"]) == (data, name)])
-                    for data in sets
-                ]
-            )
-            for name in names
-        ]
+        means = [np.mean([_mean_ari(rows, data, name) for data in sets]) for name in names]
         cells = [group, str(len(sets)), *(f"{mean:.3f}" for mean in means)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def _mean_ari(rows: list[dict], data: str, method: str) -> float:
+    return np.mean([row["ARI"] for row in rows if (row["data"], row["method"]) == (data, method)])
+
+
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__.splitlines()[0], [0, 1, 2])
     parser.add_argument("--collection", type=Path, required=True, help="a clone of the collection")
     parser.add_argument("--groups", nargs="+", choices=_GROUPS, default=_GROUPS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     arguments = parser.parse_args()
     print(describe_machine())
     compile_peers()

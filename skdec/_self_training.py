@@ -166,7 +166,12 @@ def align(
 
 
 def _spread(
-    model: _Model, X: Tensor | ScaledRows, labels: Tensor, weight: Tensor, workers: Workers, group
+    model: _Model,
+    X: Tensor | ScaledRows,
+    labels: Tensor,
+    weight: Tensor,
+    workers: Workers,
+    group: Alone,
 ) -> float:
     """Root of the mean squared distance of the rows to the centres of their labels."""
     model.eval()
