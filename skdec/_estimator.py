@@ -42,6 +42,7 @@ from ._initialization import (
     judged_rows,
     weighted_means,
 )
+from ._neighborhoods import PLAIN, Neighborhoods, neighborhoods
 from ._networks import Architecture, auto_embedding_dim, auto_hidden_dims, weights_of
 from ._optimization import OptimizerSettings
 from ._pretraining import (
@@ -199,12 +200,15 @@ class DECClustering(
     neighbor_learning_rate : float, default=0.03
         Initial learning rate of training with neighbours; optimiser and decay are those of
         pretraining.
-    n_neighbors : int, default=5
+    n_neighbors : "auto" or int, default="auto"
         Neighbours of each row, if "neighbors"; fewer if there are not as many rows. It
-        should not exceed the size of the smallest cluster. Of more than 16,384 rows a few are not
-        the nearest: they are sought in the leaves of random projection trees. With fewer than 16
-        features, and then whatever the number of rows, a few are up to 1.3 times as far away as
-        the nearest; of more than 131,072 rows they are sought in random blocks of at most as many.
+        should not exceed the size of the smallest cluster. "auto" is 5, and up to 20 where there
+        are more than 50 features and two random halves of them disagree about who is a neighbour
+        of whom: so many that 2.5 of them are confirmed by the other half. Of more than 16,384 rows
+        a few are not the nearest: they are sought in the leaves of random projection trees. With
+        fewer than 16 features, and then whatever the number of rows, a few are up to 1.3 times as
+        far away as the nearest; of more than 131,072 rows they are sought in random blocks of at
+        most as many.
     reconstruction_loss : {"mse", "bce"}, default="mse"
         Squared error or binary cross-entropy, averaged over features and rows.
     corruption : float, default=0.2
@@ -490,7 +494,7 @@ class DECClustering(
         layerwise_steps="auto",
         neighbor_steps="auto",
         neighbor_learning_rate=0.03,
-        n_neighbors=5,
+        n_neighbors="auto",
         reconstruction_loss="mse",
         corruption=0.2,
         pretrain_optimizer="muon",
@@ -670,6 +674,7 @@ class DECClustering(
             scaling = fit_scaling(rows, self._scaling_kind(), group)
             x = scaled_rows(rows, scaling, device)
             weight = torch.from_numpy(rows.weight).float().to(device)
+            plan = plan._replace(hoods=self._neighborhoods(x, plan, n_workers, group))
             pretrained = self._pretrain(rows, scaling, x, weight, plan, n_workers, task, group)
             autoencoder = plan.architecture.load(pretrained.weights, device)
             embedding = Embedding(autoencoder, scaling, self.reconstruction_loss == "bce")
@@ -1042,7 +1047,6 @@ class DECClustering(
             layerwise_steps=_resolve(self.layerwise_steps, auto_steps(n_rows)),
             steps=_resolve(self.pretrain_steps, auto_steps(n_rows)),
             neighbor_steps=_resolve(self.neighbor_steps, auto_neighbor_steps(n_rows)),
-            n_neighbors=self.n_neighbors,
             reconstruction_loss=self.reconstruction_loss,
             corruption=self.corruption,
             optimizer=OptimizerSettings(
@@ -1079,6 +1083,20 @@ class DECClustering(
         architecture = self._resolved_architecture(n_rows, n_features)
         return _Plan(architecture, pretraining, init, init_seed, self_training, checkpoint)
 
+    def _neighborhoods(self, x, plan, n_workers, group) -> Neighborhoods:
+        """Where neighbours are sought and how many, by the rows of all ranks."""
+        if self.pretraining != "neighbors" and not _is_auto(plan.init):
+            return PLAIN
+        at = judged_rows(len(x), self.n_clusters, plan.init_seed, group)
+        some = group.to_first(partial(_numpy_rows, x), at)
+        n_rows = group.sum(len(x))
+        with Workers(n_workers) as workers:
+            hoods = group.first(
+                lambda at: neighborhoods(some, np.arange(len(at)), n_rows, plan.init_seed, workers),
+                at,
+            )
+        return hoods._replace(n_neighbors=_resolve(self.n_neighbors, hoods.n_neighbors))
+
     def _resolved_architecture(self, n_rows, n_features):
         hidden_dims = check_hidden_dims(_resolve(self.hidden_dims, auto_hidden_dims(n_rows)))
         return Architecture(
@@ -1114,6 +1132,7 @@ class DECClustering(
                 architecture=plan.architecture,
                 settings=plan.pretraining,
                 n_workers=n_workers,
+                hoods=plan.hoods,
                 data=data,
                 task=task,
                 checkpoint=plan.checkpoint,
@@ -1124,15 +1143,14 @@ class DECClustering(
 
     def _initialize(self, embedding, rows, x, weight, plan, workers, group):
         """Initial centres, by a named `init` or as the best of several partitions."""
-        is_auto = isinstance(plan.init, str) and plan.init == "auto"
-        if is_auto and group.sum(len(x)) > self.n_clusters > 1:
+        if _is_auto(plan.init) and group.sum(len(x)) > self.n_clusters > 1:
             initial = self._initialize_by_candidates(
                 embedding, rows, x, weight, plan, workers, group
             )
             if initial is not None:
                 return initial
         Z = self._finite_embedding(embedding, x, plan, workers)
-        named = "k-means++" if is_auto else plan.init
+        named = _resolve(plan.init, "k-means++")
         centers = group.first(
             lambda Z, weight: initial_centers(
                 Z,
@@ -1159,9 +1177,9 @@ class DECClustering(
         seed, autoencoder = plan.init_seed, embedding.autoencoder
         at = judged_rows(len(x), self.n_clusters, seed, group)
         Z = self._finite_embedding(embedding, _chosen(x, at), plan, workers)
-        judged = group.to_first(lambda at: x[torch.from_numpy(at)].cpu().numpy(), at)
+        judged = group.to_first(partial(_numpy_rows, x), at)
         judge = group.first(
-            lambda weight: input_judge(judged, weight, seed, workers), rows.weight[at]
+            lambda weight: input_judge(judged, weight, plan.hoods, seed, workers), rows.weight[at]
         )
         partition = group.first(
             lambda Z: best_partition(judge, Z, self.n_clusters, self.n_init, seed, workers), Z
@@ -1384,11 +1402,17 @@ class _Plan(NamedTuple):
     init_seed: int
     self_training: SelfTrainingSettings
     checkpoint: NoCheckpoint
+    hoods: Neighborhoods = PLAIN  # the rows have a say in these
 
 
 def _chosen(x: Tensor | ScaledRows, at: np.ndarray) -> Tensor | ScaledRows:
     """The rows of `x` with these numbers."""
     return x.index_select(0, torch.from_numpy(at).to(x.device))
+
+
+def _numpy_rows(x: Tensor | ScaledRows, at: np.ndarray) -> np.ndarray:
+    """The same as an array."""
+    return x[torch.from_numpy(at)].cpu().numpy()
 
 
 def _project_url(label: str) -> str:
@@ -1408,7 +1432,11 @@ def _load(module: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:
 
 def _resolve(value, auto):
     """`value`, or `auto` where it is "auto"."""
-    return auto if isinstance(value, str) and value == "auto" else value
+    return auto if _is_auto(value) else value
+
+
+def _is_auto(value) -> bool:
+    return isinstance(value, str) and value == "auto"
 
 
 def _like(X: np.ndarray, result: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 
 from ._components import leading_components
 from ._distributed import ALONE, Alone
+from ._neighborhoods import Neighborhoods
 from ._neighbors import (
     edge_weights,
     mutual,
@@ -126,16 +127,20 @@ def judged_rows(n_rows: int, n_clusters: int, seed: int, group: Alone = ALONE) -
 
 
 def input_judge(
-    x: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, seed: int, workers: Workers
+    x: Callable[[np.ndarray], np.ndarray],
+    weight: np.ndarray,
+    hoods: Neighborhoods,
+    seed: int,
+    workers: Workers,
 ) -> Judge:
     """The judge of partitions in the input space; `x` gives the rows with the given numbers.
 
     No training changes its graph: states with different embeddings compare. The rows are those of
-    leading components.
+    leading components, and the graph is that of the space in which the `hoods` are.
     """
     rows = np.arange(len(weight))
-    components = leading_components(x, rows, seed).of(rows)
-    return _mutual_judge(components, weight, _N_JUDGED_NEIGHBORS, workers)
+    judge = _mutual_judge(hoods.places(x, rows, rows, seed), weight, _N_JUDGED_NEIGHBORS, workers)
+    return judge._replace(x=leading_components(x, rows, seed).of(rows))
 
 
 def _mutual_judge(x: np.ndarray, weight: np.ndarray, n_neighbors: int, workers: Workers) -> Judge:

@@ -22,6 +22,7 @@ from ._components import Components, leading_components
 from ._distributed import ALONE, Alone
 from ._first_layer import Units, first_linear, on_components
 from ._inference import apply_to_rows
+from ._neighborhoods import PLAIN, Neighborhoods
 from ._neighbors import roughly_nearest_neighbors
 from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
@@ -36,9 +37,9 @@ _CONTRASTED_PAIRS = 64
 # Principal components of more rows than these are those of a random choice of them.
 _COMPONENTS_ROWS = 10_000
 
-# Training with neighbours sees so many principal components of wider inputs: it takes less time,
-# and what is learned is more alike from seed to seed and as right. With only the 50 that neighbours
-# are sought in, it is less so.
+# Training with neighbours sees so many principal components of wider inputs, or more if neighbours
+# are sought in more: it takes less time, and what is learned is more alike from seed to seed and as
+# right. With only the 50 that neighbours mostly are sought in, it is less so.
 _TRAINED_COMPONENTS = 100
 
 # The stage's random stream, where it is not of the stage's name.
@@ -65,7 +66,6 @@ class PretrainingSettings:
     layerwise_steps: int
     steps: int
     neighbor_steps: int
-    n_neighbors: int
     reconstruction_loss: str
     corruption: float
     optimizer: OptimizerSettings
@@ -116,6 +116,7 @@ def pretrain(
     architecture: Architecture,
     settings: PretrainingSettings,
     n_workers: int,
+    hoods: Neighborhoods = PLAIN,
     data: object = None,
     task: Task = SILENT,
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
@@ -123,9 +124,10 @@ def pretrain(
 ) -> Pretrained:
     """Train an autoencoder on rows `X`, float32 of shape (n_rows, n_features), on the device.
 
-    `data` stands for `X` and `weight` where `memory` recognises a call it has seen. The other
-    arguments have no part in the result, unless `task` stops a stage or the `checkpoint` has one
-    that was stopped: this raises `PretrainingStopped`. (With a `group` there is no `memory`.)
+    Neighbours are sought as `hoods` say. `data` stands for `X` and `weight` where `memory`
+    recognises a call it has seen. The other arguments have no part in the result, unless `task`
+    stops a stage or the `checkpoint` has one that was stopped: this raises `PretrainingStopped`.
+    (With a `group` there is no `memory`.)
     """
     module = architecture.build(settings.seed).to(settings.device)
     _check_pairs(module, settings)
@@ -143,6 +145,7 @@ def pretrain(
             stage,
             checkpoint,
             group,
+            hoods,
         )
         layer_curves, curve, neighbor_curve = [], [], []
         if by_neighbors:
@@ -192,6 +195,7 @@ class _Training:
     task: Task = SILENT
     checkpoint: NoCheckpoint = NO_CHECKPOINT
     group: Alone = ALONE
+    hoods: Neighborhoods = PLAIN
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """The rows with these numbers."""
@@ -358,12 +362,12 @@ def _contrast_in_groups(Z: Tensor, of_neighbors: Tensor, ends: Tensor) -> Tensor
 
 
 def _neighbors_in_the_input(training: _Training) -> Tensor:
-    """Numbers of the nearest rows of each row, by the input's leading components."""
-    n_rows, seed = len(training.X), derived_seed(training.settings.seed, "blocks")
-    components = leading_components(training.rows, training.some_rows(), seed)
+    """Numbers of the nearest rows of each row."""
+    hoods, n_rows = training.hoods, len(training.X)
+    seed = derived_seed(training.settings.seed, "blocks")
     # A rank has only its share of a row's neighbours: more of its own would be further away.
-    n_neighbors = math.ceil(training.settings.n_neighbors * training.group.share(n_rows))
-    x = components.of(np.arange(n_rows))
+    n_neighbors = math.ceil(hoods.n_neighbors * training.group.share(n_rows))
+    x = hoods.places(training.rows, training.some_rows(), np.arange(n_rows), seed)
     found = roughly_nearest_neighbors(x, n_neighbors, seed, training.workers)
     return torch.from_numpy(found)
 
@@ -378,9 +382,10 @@ def _on_leading_components(
         return
     some, seed = training.some_rows(), derived_seed(training.settings.seed, "components")
     rows = training.group.to_first(training.rows, some)
+    n_components = max(_TRAINED_COMPONENTS, training.hoods.n_components or 0)
 
     def mean_and_axes(some: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        components = leading_components(rows, np.arange(len(some)), seed, _TRAINED_COMPONENTS)
+        components = leading_components(rows, np.arange(len(some)), seed, n_components)
         return components.mean, components.axes
 
     mean, axes = training.group.first(mean_and_axes, some)

@@ -36,7 +36,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "pretrain_steps": [StrOptions({"auto"}), _COUNT],
     "layerwise_steps": [StrOptions({"auto"}), _COUNT],
     "neighbor_steps": [StrOptions({"auto"}), _COUNT],
-    "n_neighbors": [_COUNT],
+    "n_neighbors": [StrOptions({"auto"}), _COUNT],
     "reconstruction_loss": [StrOptions(set(RECONSTRUCTION_LOSSES))],
     "corruption": [Interval(Real, 0, 1, closed="left")],
     "pretrain_optimizer": [StrOptions({"muon", "adam", "sgd"})],

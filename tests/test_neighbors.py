@@ -29,6 +29,7 @@ from skdec._initialization import (
     judged_rows,
     weighted_means,
 )
+from skdec._neighborhoods import PLAIN
 from skdec._neighbors import (
     edge_weights,
     modularity,
@@ -51,7 +52,7 @@ def neighbors_of(X, k, n_workers=1):
 
 def partition_of(X, Z, n_clusters, n_init=3, seed=0, n_workers=1):
     with Workers(n_workers) as workers:
-        judge = input_judge(X.__getitem__, np.ones(len(X)), seed, workers)
+        judge = input_judge(X.__getitem__, np.ones(len(X)), PLAIN, seed, workers)
         return judge, best_partition(judge, Z, n_clusters, n_init, seed, workers)
 
 
@@ -425,7 +426,7 @@ def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():
     X[y == 2, 0] -= 3.5
     with Workers(1) as workers:
         of_input, of_embedding = (
-            input_judge(x.__getitem__, np.ones(600), 0, workers) for x in (X, Z)
+            input_judge(x.__getitem__, np.ones(600), PLAIN, 0, workers) for x in (X, Z)
         )
     candidates = {"right": y, "cut": cut}
     assert of_input.score(cut) > of_input.score(y)
@@ -436,7 +437,7 @@ def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():
 def in_the_plane(Z):
     """The judges of rows whose embedding is the input."""
     with Workers(1) as workers:
-        judge = input_judge(Z.__getitem__, np.ones(len(Z)), 0, workers)
+        judge = input_judge(Z.__getitem__, np.ones(len(Z)), PLAIN, 0, workers)
     return judge, judge
 
 

@@ -7,6 +7,7 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from skdec._callbacks import Task
+from skdec._neighborhoods import Neighborhoods
 from skdec._networks import Architecture, weights_of
 from skdec._objectives import mean_squared_error
 from skdec._optimization import OptimizerSettings
@@ -42,7 +43,6 @@ SETTINGS = PretrainingSettings(
     steps=60,
     neighbor_steps=20,
     neighbor_learning_rate=0.002,
-    n_neighbors=4,
     reconstruction_loss="mse",
     corruption=0.2,
     optimizer=OptimizerSettings("adam", 0.01, 0.9, "cosine"),
@@ -407,13 +407,15 @@ def test_neighbors_are_those_of_wide_rows_by_components_of_some_of_them(workers,
             asked.append(len(at))
             return noisy[at]
 
-    training = _Training(Spy(), torch.ones(300), SETTINGS, workers, torch.float32)
+    hoods = Neighborhoods(50, 4)
+    training = _Training(Spy(), torch.ones(300), SETTINGS, workers, torch.float32, hoods=hoods)
     found = _neighbors_in_the_input(training).numpy()
     assert 100 in asked
-    distances = cdist(X, X)
+    distances = cdist(X - X.mean(axis=0), X - X.mean(axis=0), "cosine")
     np.fill_diagonal(distances, np.inf)
-    expected = np.argsort(distances, axis=1)[:, : SETTINGS.n_neighbors]
-    assert np.mean([{*a} == {*b} for a, b in zip(found, expected, strict=True)]) > 0.95
+    expected = np.argsort(distances, axis=1)[:, :4]
+    # The mean of 100 rows is not quite that of all.
+    assert np.mean([len({*a} & {*b}) / 4 for a, b in zip(found, expected, strict=True)]) > 0.95
 
 
 def test_an_embedding_of_one_point_has_units_too(workers):

@@ -1,0 +1,112 @@
+"""Where neighbours of wide rows are sought, and how many: what two halves of the features say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.decomposition import KernelPCA
+
+from ._components import leading_components
+from ._neighbors import nearest_neighbors
+from ._threads import Workers, scikit_learn_alone
+
+# Rows of so many features or fewer are compared as they are. Of wider ones leading components are:
+# the fewest of these numbers that tell nearly as well as the best one which rows are neighbours.
+_N_COMPONENTS, _NEARLY = (50, 100, 200, 400), 0.9
+
+# More components than the least are not held of so many rows that they have more values (256 MB).
+_MOST_VALUES = 2**26
+
+# So many rows are enough to tell.
+_MOST_ROWS = 1_000
+
+# A neighbour is one of the few nearest rows by one half of the features. It is confirmed if it is
+# among the many nearest by the other half.
+_FEW, _MANY = 5, 20
+
+# Rows are trained with so many neighbours that so many of them are confirmed.
+_CONFIRMED, _LEAST_NEIGHBORS, _MOST_NEIGHBORS = 2.5, 5, 20
+
+
+class Neighborhoods(NamedTuple):
+    """In how many leading components neighbours are sought, if in any, and how many of them."""
+
+    n_components: int | None
+    n_neighbors: int
+
+    def places(
+        self, x: Callable[[np.ndarray], np.ndarray], some: np.ndarray, rows: np.ndarray, seed: int
+    ) -> np.ndarray:
+        """The `rows` as they are compared, float32; `x` gives those with the given numbers.
+
+        Of wide ones it is the direction of their components, which are those of `some` rows. Their
+        length is little where a row is mostly in other components, as a text of rare words is: such
+        rows would be neighbours of all others.
+        """
+        n_components = self.n_components or _N_COMPONENTS[0]
+        found = leading_components(x, some, seed, n_components).of(rows)
+        return found if self.n_components is None else _directions(found)
+
+
+# Those of narrow rows.
+PLAIN = Neighborhoods(None, _LEAST_NEIGHBORS)
+
+
+def neighborhoods(
+    x: Callable[[np.ndarray], np.ndarray],
+    rows: np.ndarray,
+    n_rows: int,
+    seed: int,
+    workers: Workers,
+) -> Neighborhoods:
+    """Number of components and neighbours for `n_rows` rows, by some with the numbers `rows`.
+
+    The features are dealt into two halves. What both say about who is close to whom is of the rows,
+    the rest is noise: the fewer neighbours by one half are confirmed by the other, the more of them
+    a row needs. Images have most confirmed, texts and counts of single cells few.
+    """
+    least = _N_COMPONENTS[0]
+    if min(len(rows), x(rows[:1]).shape[1]) <= least:
+        return PLAIN
+    random = np.random.default_rng(seed)
+    if len(rows) > _MOST_ROWS:
+        rows = np.sort(random.choice(rows, _MOST_ROWS, replace=False))
+    X = x(rows).astype(np.float64)
+    varying = random.permutation(np.flatnonzero(np.ptp(X, axis=0)))
+    if len(varying) <= least:
+        return Neighborhoods(least, _LEAST_NEIGHBORS)
+    most = min(len(rows) - 1, len(varying) // 2)
+    wider = [c for c in _N_COMPONENTS[1:] if c <= most and c * n_rows <= _MOST_VALUES]
+    numbers = [min(least, most), *wider]
+    halves = [X[:, half] / np.abs(X).max() for half in np.array_split(varying, 2)]
+    with scikit_learn_alone():
+        spaces = workers.map(lambda half: _components(half, numbers[-1]), halves)
+    confirmed = [_confirmed([z[:, :c] for z in spaces], workers) for c in numbers]
+    n_components, share = next(
+        (c, share)
+        for c, share in zip(numbers, confirmed, strict=True)
+        if share >= _NEARLY * max(confirmed)
+    )
+    n_neighbors = math.ceil(_CONFIRMED / max(share, _CONFIRMED / _MOST_NEIGHBORS))
+    return Neighborhoods(max(least, n_components), max(_LEAST_NEIGHBORS, n_neighbors))
+
+
+def _components(half: np.ndarray, n_components: int) -> np.ndarray:
+    """Leading principal components of few rows, by their products with each other."""
+    pca = KernelPCA(n_components, eigen_solver="dense").fit(half)
+    return pca.eigenvectors_ * np.sqrt(pca.eigenvalues_)
+
+
+def _confirmed(spaces: list[np.ndarray], workers: Workers) -> float:
+    """The share of neighbours by one of two spaces that are confirmed by the other."""
+    found = [nearest_neighbors(_directions(z), _MANY, workers) for z in spaces]
+    pairs = [len(rows) * np.arange(len(rows))[:, None] + rows for rows in found]
+    return float(np.mean([np.isin(a[:, :_FEW], b).mean() for a, b in (pairs, pairs[::-1])]))
+
+
+def _directions(z: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(z, axis=1, keepdims=True)
+    return np.divide(z, lengths, out=np.zeros_like(z), where=lengths > 0)
