@@ -701,7 +701,7 @@ class DECClustering(
             n_found = np.count_nonzero(group.sum(sizes))
             task.attributes = dict  # none that the estimator has not
         plan.checkpoint.remove()
-        self._warn(n_found, trained)
+        self._warn(n_found, initial, trained)
         return self
 
     def fit_predict(self, X, y=None, sample_weight=None):
@@ -1144,18 +1144,17 @@ class DECClustering(
     def _initialize(self, embedding, rows, x, weight, plan, workers, group):
         """Initial centres, by a named `init` or as the best of several partitions."""
         if _is_auto(plan.init) and group.sum(len(x)) > self.n_clusters > 1:
-            initial = self._initialize_by_candidates(
-                embedding, rows, x, weight, plan, workers, group
-            )
-            if initial is not None:
-                return initial
+            return self._initialize_by_candidates(embedding, rows, x, weight, plan, workers, group)
+        return self._initialize_by_name(embedding, rows, x, plan, workers, group)
+
+    def _initialize_by_name(self, embedding, rows, x, plan, workers, group):
+        """Initial centres by a named `init`, or by k-means in the embedding."""
         Z = self._finite_embedding(embedding, x, plan, workers)
-        named = _resolve(plan.init, "k-means++")
         centers = group.first(
             lambda Z, weight: initial_centers(
                 Z,
                 weight,
-                named,
+                _resolve(plan.init, "k-means++"),
                 self.n_clusters,
                 self.n_init,
                 plan.init_seed,
@@ -1173,7 +1172,7 @@ class DECClustering(
         return Z
 
     def _initialize_by_candidates(self, embedding, rows, x, weight, plan, workers, group):
-        """The best candidate, taken over by network and centres; None if that fails."""
+        """The best candidate, taken over by network and centres, or k-means if that fails."""
         seed, autoencoder = plan.init_seed, embedding.autoencoder
         at = judged_rows(len(x), self.n_clusters, seed, group)
         Z = self._finite_embedding(embedding, _chosen(x, at), plan, workers)
@@ -1185,7 +1184,7 @@ class DECClustering(
             lambda Z: best_partition(judge, Z, self.n_clusters, self.n_init, seed, workers), Z
         )
         if partition is None:
-            return None
+            return self._initialize_by_name(embedding, rows, x, plan, workers, group)
         before = weights_of(autoencoder)
         centers = align(
             autoencoder,
@@ -1202,7 +1201,8 @@ class DECClustering(
         score, n_found = self._judge(initial, centers, embedding, x, workers, group)
         if n_found < self.n_clusters:
             _load(autoencoder, before)
-            return None
+            initial = self._initialize_by_name(embedding, rows, x, plan, workers, group)
+            return initial._replace(lost=next(iter(partition.scores)))
         return initial._replace(score=score)
 
     def _judge(self, initial, centers, embedding, x, workers, group):
@@ -1309,13 +1309,19 @@ class DECClustering(
             _decodes_logits=embedding.decodes_logits,
         )
 
-    def _warn(self, n_found, trained) -> None:
+    def _warn(self, n_found, initial, trained) -> None:
         """Say what a user of the result has to know."""
         problems = []
         if n_found < self.n_clusters:
             problems.append(
                 f"Number of distinct clusters ({n_found}) found smaller than n_clusters "
                 f"({self.n_clusters}). Possibly due to duplicate points in X."
+            )
+        if initial.lost:
+            problems.append(
+                f"The best initial partition ({initial.lost}) could not be taken over by network "
+                "and centres: one of its clusters was lost. The initial centres are those of "
+                "k-means in the embedding."
             )
         if trained.setbacks:
             problems.append(
@@ -1382,7 +1388,7 @@ class _Initial(NamedTuple):
 
     `judged` are the numbers of the rows, of this rank, that `judge` judges by; `scores` are those
     of the candidates, `score` that of the centres and network as they are now, `weights` the
-    network's.
+    network's. `lost` is the name of a candidate that was the best but could not be taken over.
     """
 
     centers: np.ndarray
@@ -1391,6 +1397,7 @@ class _Initial(NamedTuple):
     scores: dict[str, float] | None = None
     score: float = 0.0
     weights: dict[str, np.ndarray] | None = None
+    lost: str = ""
 
 
 class _Plan(NamedTuple):

@@ -624,6 +624,23 @@ def test_self_training_that_makes_the_clusters_worse_is_undone(monkeypatch):
     assert adjusted_rand_score(y, ruined.labels_) < 0.9
 
 
+def test_a_partition_that_is_lost_on_the_way_is_named(monkeypatch):
+    X, y = blobs()
+
+    def lose(autoencoder, centers, *args):
+        with torch.no_grad():
+            for weight in autoencoder.encoder.parameters():
+                weight.zero_()
+        return centers
+
+    monkeypatch.setattr(estimator_module, "align", lose)
+    with pytest.warns(ConvergenceWarning, match=r"partition \(.*\) could not be taken over"):
+        model = quick(max_iter=0).fit(X)
+    # Network and centres are those of k-means, not what was lost.
+    assert adjusted_rand_score(y, model.labels_) == 1.0
+    assert model.init_scores_ == {}
+
+
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 def test_a_global_output_container_does_not_reach_the_inside(container):
     X, _ = blobs(80, n_features=60)
