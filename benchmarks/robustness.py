@@ -22,8 +22,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from skdec import DECClustering
+from skdec._neighborhoods import neighborhoods
 from skdec._pretraining import auto_neighbor_steps, auto_steps
 from skdec._self_training import auto_update_interval
+from skdec._threads import Workers
 
 _STEP = math.sqrt(10.0)
 
@@ -31,12 +33,14 @@ _STEP = math.sqrt(10.0)
 def defaults(X: np.ndarray) -> dict[str, float]:
     """The main parameters and what their defaults come to for these rows."""
     n_rows, now = len(np.unique(X, axis=0)), DECClustering()
+    with Workers(1) as workers:
+        hoods = neighborhoods(X.__getitem__, np.arange(len(X)), n_rows, 0, workers)
     return {
         "pretrain_steps": auto_steps(n_rows),
         "pretrain_learning_rate": now.pretrain_learning_rate,
         "neighbor_steps": auto_neighbor_steps(n_rows),
         "neighbor_learning_rate": now.neighbor_learning_rate,
-        "n_neighbors": now.n_neighbors,
+        "n_neighbors": hoods.n_neighbors,
         "batch_size": now.batch_size,
         "embedding_dim": 10,
         "n_init": now.n_init,

@@ -13,7 +13,7 @@ from skdec import DECClustering
 _BEFORE = {"pretraining": "input", "pretraining/neighbors": "neighbour search"}
 
 STAGES = {
-    "input": "checks, distinct rows, scaling",
+    "input": "checks, distinct rows, scaling, halves of the features",
     "pretraining/autoencoder": "autoencoder",
     "neighbour search": "neighbour search",
     "pretraining/neighbors": "training with neighbours",

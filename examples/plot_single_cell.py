@@ -28,8 +28,8 @@ print(f"{np.mean(counts == 0):.0%} of the counts are 0, the largest is {counts.m
 
 # %%
 # The usual normalisation: the same depth for every cell, then the logarithm. ``n_neighbors``
-# should not exceed the size of the smallest type, which is about 30 here; its default, 5, is well
-# below.
+# should not exceed the size of the smallest type, which is about 30 here; by default it is at most
+# 20, and that it is here: two halves of the genes agree little on which cells are close.
 depth = counts.sum(axis=1, keepdims=True)
 X = np.log1p(counts / depth * np.median(depth))
 dec = DECClustering(5, random_state=0).fit(X)

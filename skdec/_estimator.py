@@ -355,9 +355,10 @@ class DECClustering(
     Warns
     -----
     ConvergenceWarning
-        If fewer distinct clusters than `n_clusters` were found, if self-training ended without
-        converging, if rounds of self-training were undone because a cluster died in them, or if
-        all of it was undone because the clusters were better before.
+        If fewer distinct clusters than `n_clusters` were found, if the best of several initial
+        partitions could not be taken over, if self-training ended without converging, if rounds of
+        self-training were undone because a cluster died in them, or if all of it was undone because
+        the clusters were better before.
 
     See Also
     --------

@@ -84,7 +84,7 @@ def neighborhoods(
     halves = [X[:, half] / np.abs(X).max() for half in np.array_split(varying, 2)]
     with scikit_learn_alone():
         spaces = workers.map(lambda half: _components(half, numbers[-1]), halves)
-    confirmed = [_confirmed([z[:, :c] for z in spaces], workers) for c in numbers]
+    confirmed = [_confirmed([z[:, :c].copy() for z in spaces], workers) for c in numbers]
     n_components, share = next(
         (c, share)
         for c, share in zip(numbers, confirmed, strict=True)
@@ -108,5 +108,6 @@ def _confirmed(spaces: list[np.ndarray], workers: Workers) -> float:
 
 
 def _directions(z: np.ndarray) -> np.ndarray:
+    """The rows at length 1, in their place."""
     lengths = np.linalg.norm(z, axis=1, keepdims=True)
-    return np.divide(z, lengths, out=np.zeros_like(z), where=lengths > 0)
+    return np.divide(z, lengths, out=z, where=lengths > 0)
