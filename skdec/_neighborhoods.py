@@ -13,8 +13,11 @@ from ._components import leading_components
 from ._neighbors import nearest_neighbors
 from ._threads import Workers, scikit_learn_alone
 
-# Rows of so many features or fewer are compared as they are. Of wider ones leading components are:
-# the fewest of these numbers that tell nearly as well as the best one which rows are neighbours.
+# Rows of so many features or fewer are compared as they are, with their lengths.
+MOST_FEATURES = 100
+
+# Of wider ones leading components are: the fewest of these numbers that tell nearly as well as the
+# best one which rows are neighbours.
 _N_COMPONENTS, _NEARLY = (50, 100, 200, 400), 0.9
 
 # More components than the least are not held of so many rows that they have more values (256 MB).
@@ -46,7 +49,7 @@ class Neighborhoods(NamedTuple):
         length is little where a row is mostly in other components, as a text of rare words is: such
         rows would be neighbours of all others.
         """
-        n_components = self.n_components or _N_COMPONENTS[0]
+        n_components = self.n_components or MOST_FEATURES  # which leaves narrow rows as they are
         found = leading_components(x, some, seed, n_components).of(rows)
         return found if self.n_components is None else _directions(found)
 
@@ -69,7 +72,7 @@ def neighborhoods(
     a row needs. Images have most confirmed, texts and counts of single cells few.
     """
     least = _N_COMPONENTS[0]
-    if min(len(rows), x(rows[:1]).shape[1]) <= least:
+    if len(rows) <= least or x(rows[:1]).shape[1] <= MOST_FEATURES:
         return PLAIN
     random = np.random.default_rng(seed)
     if len(rows) > _MOST_ROWS:

@@ -22,7 +22,7 @@ from ._components import Components, leading_components
 from ._distributed import ALONE, Alone
 from ._first_layer import Units, first_linear, on_components
 from ._inference import apply_to_rows
-from ._neighborhoods import PLAIN, Neighborhoods
+from ._neighborhoods import MOST_FEATURES, PLAIN, Neighborhoods
 from ._neighbors import roughly_nearest_neighbors
 from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
@@ -40,7 +40,7 @@ _COMPONENTS_ROWS = 10_000
 # Training with neighbours sees so many principal components of wider inputs, or more if neighbours
 # are sought in more: it takes less time, and what is learned is more alike from seed to seed and as
 # right. With only the 50 that neighbours mostly are sought in, it is less so.
-_TRAINED_COMPONENTS = 100
+_TRAINED_COMPONENTS = MOST_FEATURES
 
 # The stage's random stream, where it is not of the stage's name.
 _STREAMS = {"autoencoder": "pretraining"}
