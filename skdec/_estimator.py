@@ -182,12 +182,13 @@ class DECClustering(
     pretraining : {"neighbors", "end-to-end", "layer-wise"}, default="neighbors"
         "end-to-end" trains the whole autoencoder. "layer-wise" trains a denoising autoencoder
         for each pair of layers in turn, as published, before that. "neighbors" trains no
-        autoencoder: the nearest neighbours of each row in the input (in its 50 leading principal
-        components if it has more features) are found once, and the encoder is trained on
-        mini-batches of rows, each with one of its neighbours, with the contrastive loss InfoNCE in
-        the kernel of DEC's Eq. 1 [3]_. While that lasts, the network's first layer, if it is a
-        `torch.nn.Linear` with bias, takes the 100 leading principal components of wider inputs.
-        The decoder is trained alone.
+        autoencoder: the nearest neighbours of each row in the input are found once, and the encoder
+        is trained on mini-batches of rows, each with one of its neighbours, with the contrastive
+        loss InfoNCE in the kernel of DEC's Eq. 1 [3]_. Inputs of more than 100 features are
+        compared by the direction of their 50 leading principal components, or of 100, 200 or 400
+        where two random halves of the features then agree better who is a neighbour of whom. While
+        that lasts, the network's first layer, if it is a `torch.nn.Linear` with bias, takes the 100
+        leading principal components of wider inputs, or as many. The decoder is trained alone.
     pretrain_steps : "auto" or int, default="auto"
         Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
@@ -325,13 +326,13 @@ class DECClustering(
         graph's edges that lead out of it, divided by what it is by chance, and the score is 1 less
         its mean over the clusters, with the roots of their edges as weights; each counts as if it
         had 10 pairs more, joined by chance. It is the mean for two graphs of rows which are among
-        each other's nearest neighbours: 7 in the input (in its 50 leading principal components if
-        it has more features), with weight 1/4, and 15 in the embedding, with weight 3/4. k-means of
-        the input has the best other candidate's score for the latter: the input decides. All this
-        is computed on 100 bootstrap draws of the rows, too: what is taken is the candidate that
-        agrees most (adjusted Rand index) with the best ones of the draws, on average. There, the
-        score of the input of k-means of the input is raised by 0.4 / sqrt(pairs of the graph), its
-        standard error, less 5 (n_clusters / rows)^2.
+        each other's nearest neighbours: 7 in the input (compared as for `pretraining`), with weight
+        1/4, and 15 in the embedding, with weight 3/4. k-means of the input has the best other
+        candidate's score for the latter: the input decides. All this is computed on 100 bootstrap
+        draws of the rows, too: what is taken is the candidate that agrees most (adjusted Rand
+        index) with the best ones of the draws, on average. There, the score of the input of k-means
+        of the input is raised by 0.4 / sqrt(pairs of the graph), its standard error, less
+        5 (n_clusters / rows)^2.
         Empty where the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.
@@ -428,8 +429,9 @@ class DECClustering(
     batches and blocks of at most 32 MB (in float64) are scaled one at a time, to the same bits as
     for the array in memory. The same goes for arrays in memory of less than four bytes a value
     while training on the CPU; of others training keeps a float32 copy on the device. Beside the
-    network and some blocks, `fit` then takes about 800 bytes for each row at ten clusters of the
-    default embedding, whatever the number of features. A callable `init` is given all distinct
+    network and some blocks, `fit` then takes about 1,200 bytes for each row at ten clusters of the
+    default embedding, whatever the number of features, and up to 512 MB more where neighbours are
+    sought in more components than 50. A callable `init` is given all distinct
     rows at once, as they are. `score` and the choice among partitions look at 10,000 rows, or 10
     for each cluster; `fit` holds these in float32 if they are at most 128 MB.
 
