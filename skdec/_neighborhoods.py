@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.decomposition import KernelPCA
 
+from ._batching import row_blocks
 from ._components import leading_components
 from ._neighbors import nearest_neighbors
 from ._threads import Workers, scikit_learn_alone
@@ -23,8 +24,8 @@ _N_COMPONENTS, _NEARLY = (50, 100, 200, 400), 0.9
 # More components than the least are not held of so many rows that they have more values (256 MB).
 _MOST_VALUES = 2**26
 
-# So many rows are enough to tell.
-_MOST_ROWS = 1_000
+# So many rows are enough to tell, and of so many features a random choice: they are all held.
+_MOST_ROWS, _MOST_TOLD = 1_000, 2**14
 
 # A neighbour is one of the few nearest rows by one half of the features. It is confirmed if it is
 # among the many nearest by the other half.
@@ -72,19 +73,21 @@ def neighborhoods(
     a row needs. Images have most confirmed, texts and counts of single cells few.
     """
     least = _N_COMPONENTS[0]
-    if len(rows) <= least or x(rows[:1]).shape[1] <= MOST_FEATURES:
+    n_features = x(rows[:1]).shape[1]
+    if len(rows) <= least or n_features <= MOST_FEATURES:
         return PLAIN
     random = np.random.default_rng(seed)
     if len(rows) > _MOST_ROWS:
         rows = np.sort(random.choice(rows, _MOST_ROWS, replace=False))
-    X = x(rows).astype(np.float64)
-    varying = random.permutation(np.flatnonzero(np.ptp(X, axis=0)))
-    if len(varying) <= least:
+    told = random.permutation(n_features)[:_MOST_TOLD]
+    X = np.concatenate([x(rows[block])[:, told] for block in row_blocks(len(rows), n_features)])
+    X = X[:, np.ptp(X, axis=0) > 0].astype(np.float64)
+    if X.shape[1] <= least:
         return Neighborhoods(least, _LEAST_NEIGHBORS)
-    most = min(len(rows) - 1, len(varying) // 2)
+    most = min(len(rows) - 1, X.shape[1] // 2)
     wider = [c for c in _N_COMPONENTS[1:] if c <= most and c * n_rows <= _MOST_VALUES]
     numbers = [min(least, most), *wider]
-    halves = [X[:, half] / np.abs(X).max() for half in np.array_split(varying, 2)]
+    halves = np.array_split(X / np.abs(X).max(), 2, axis=1)
     with scikit_learn_alone():
         spaces = workers.map(lambda half: _components(half, numbers[-1]), halves)
     confirmed = [_confirmed([z[:, :c].copy() for z in spaces], workers) for c in numbers]

@@ -5,6 +5,7 @@ from scipy.sparse import csr_array
 from sklearn.datasets import load_digits
 
 import skdec._estimator as estimator_module
+import skdec._neighborhoods as neighborhoods_module
 from skdec._neighborhoods import PLAIN, Neighborhoods, neighborhoods
 from skdec._neighbors import nearest_neighbors
 from skdec._threads import Workers
@@ -118,3 +119,16 @@ def test_a_fit_takes_what_the_rows_say_unless_told_otherwise(n_neighbors, expect
     np.testing.assert_array_equal(model.fit(csr_array(X)).labels_, dense)
     assert [hoods.n_neighbors for hoods in seen] == [expected, expected]
     assert {hoods.n_components for hoods in seen} == {50}
+
+
+def test_of_very_many_features_some_tell(monkeypatch):
+    widths, components = [], neighborhoods_module._components
+
+    def spy(half, n_components):
+        widths.append(half.shape[1])
+        return components(half, n_components)
+
+    monkeypatch.setattr(neighborhoods_module, "_MOST_TOLD", 121)
+    monkeypatch.setattr(neighborhoods_module, "_components", spy)
+    assert found(low_rank(100.0, n_features=500)).n_neighbors == 20
+    assert widths == [61, 60]
