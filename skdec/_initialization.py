@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import compress
 from typing import NamedTuple
@@ -22,7 +21,6 @@ from ._neighbors import (
     mutual,
     nearest_neighbors,
     separation,
-    separation_of_draws,
 )
 from ._threads import Workers, scikit_learn_alone
 from ._validation import check_init_centers
@@ -70,8 +68,10 @@ _CONSENSUS_MARGIN = 0.03
 # rows have one too.
 _AVERAGE_ROWS = 100
 
-# Draws of the judge's rows, with replacement, that tell how sure the best score is.
-_N_DRAWS = 100
+# A candidate is less probable to be the right one than the best by a factor of e for each time that
+# its score is lower by the first number times the square of what the best lacks to 1, or by the
+# second if that is less. Those less probable than the third are left out.
+_DOUBT, _MOST_DOUBT, _LEAST_PROBABILITY = 2.0, 0.005, 1e-3
 
 _K_MEANS_OF_INPUT = "k-means, input"
 
@@ -96,10 +96,6 @@ class Judge(NamedTuple):
     def score(self, labels: np.ndarray) -> float:
         """The separation of the clusters that the labels of its rows give."""
         return separation(self.neighbors, self.edges, labels)
-
-    def scores_of_draws(self, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """The same for draws of its rows, given by how often each row is in each draw."""
-        return separation_of_draws(self.neighbors, self.edges, labels, draws)
 
 
 class Partition(NamedTuple):
@@ -172,13 +168,13 @@ def best_partition(
     if not candidates:
         return None
     if groupings[0]:
-        scores = _scores(judges, candidates, Judge.score)
+        scores = _scores(judges, candidates)
         is_good = scores >= scores.max() - _CONSENSUS_MARGIN
         agreeing = list(compress(candidates.values(), is_good))
         groups = groupings[0][-1].labels_
         candidates["consensus"] = _consensus(agreeing, groups, judge.weight, n_clusters)
-    chosen = _chosen(judges, candidates, n_clusters, seed)
-    scores = dict(zip(candidates, _scores(judges, candidates, Judge.score).tolist(), strict=True))
+    chosen = _chosen(judges, candidates, n_clusters)
+    scores = dict(zip(candidates, _scores(judges, candidates).tolist(), strict=True))
     ranked = sorted(scores, key=lambda name: (name != chosen, -scores[name]))
     labels = candidates[chosen]
     if chosen != _K_MEANS_OF_INPUT:
@@ -187,10 +183,7 @@ def best_partition(
 
 
 def _scores(
-    judges: Sequence[Judge],
-    candidates: dict[str, np.ndarray],
-    score: Callable[[Judge, np.ndarray], float | np.ndarray],
-    advantage: float = 0.0,
+    judges: Sequence[Judge], candidates: dict[str, np.ndarray], advantage: float = 0.0
 ) -> np.ndarray:
     """The mean score of each candidate by the judges of input and embedding.
 
@@ -198,12 +191,12 @@ def _scores(
     others, so that the input decides between the two, with an `advantage`.
     """
     of_input, of_embedding = (
-        np.stack([score(judge, labels) for labels in candidates.values()]) for judge in judges
+        np.array([judge.score(labels) for labels in candidates.values()]) for judge in judges
     )
     others = np.array([name != _K_MEANS_OF_INPUT for name in candidates])
     if others.any():
-        best = _weighted(of_input, of_embedding)[others].argmax(axis=0)
-        of_embedding[~others] = np.take_along_axis(of_embedding[others], best[None], axis=0)
+        best = _weighted(of_input, of_embedding)[others].argmax()
+        of_embedding[~others] = of_embedding[others][best]
         of_input[~others] += advantage
     return _weighted(of_input, of_embedding)
 
@@ -212,38 +205,26 @@ def _weighted(of_input: np.ndarray, of_embedding: np.ndarray) -> np.ndarray:
     return (1.0 - _EMBEDDING_WEIGHT) * of_input + _EMBEDDING_WEIGHT * of_embedding
 
 
-def _chosen(
-    judges: Sequence[Judge], candidates: dict[str, np.ndarray], n_clusters: int, seed: int
-) -> str:
+def _chosen(judges: Sequence[Judge], candidates: dict[str, np.ndarray], n_clusters: int) -> str:
     """Name of the candidate that is expected to agree most with the right one.
 
-    Scores that differ by little mean little, and the best of many may be so by chance. The rows
-    are drawn again and again: in how many draws a candidate is the best is its probability of being
-    the right one. Where that is nearly 1, it is chosen, else the one closest to all that may be.
+    Scores that differ by little mean little, the less the more edges lead out of the clusters: the
+    best of many may be so by chance. Where one leads clearly it is chosen, else the one closest to
+    all that may be right.
     """
-    weight = judges[0].weight
-    n_rows = len(weight)
-    random = np.random.default_rng(seed)
-    drawn = (random.integers(n_rows, size=n_rows) for _ in range(_N_DRAWS))
-    draws = np.stack([np.bincount(rows, minlength=n_rows) for rows in drawn], axis=1).astype(float)
-    advantage = _advantage(n_clusters / n_rows, judges[0].n_pairs)
-    with scikit_learn_alone():
-        scores = _scores(
-            judges,
-            candidates,
-            lambda judge, labels: judge.scores_of_draws(labels, draws),
-            advantage,
-        )
-    wins = Counter(np.argmax(scores, axis=0).tolist())
-    partitions = list(candidates.values())
+    weight, names = judges[0].weight, list(candidates)
+    scores = _scores(judges, candidates, _advantage(n_clusters / len(weight), judges[0].n_pairs))
+    best = names[scores.argmax()]
+    if best == _K_MEANS_OF_INPUT:
+        return best
+    doubt = max(min(_DOUBT * (1.0 - scores.max()) ** 2, _MOST_DOUBT), 1e-12)
+    probability = np.exp((scores - scores.max()) / doubt)
+    likely = [(n, p) for n, p in zip(names, probability, strict=True) if p > _LEAST_PROBABILITY]
 
-    def expected_agreement(position: int) -> float:
-        return sum(
-            n_wins * _agreement(partitions[position], partitions[winner], weight)
-            for winner, n_wins in wins.items()
-        )
+    def expected_agreement(name: str) -> float:
+        return sum(p * _agreement(candidates[name], candidates[n], weight) for n, p in likely)
 
-    return list(candidates)[max(range(len(partitions)), key=expected_agreement)]
+    return max(names, key=expected_agreement)
 
 
 def _advantage(clusters_per_row: float, n_pairs: float) -> float:
@@ -267,7 +248,7 @@ def _with_gaussian_borders(judges: Sequence[Judge], labels: np.ndarray) -> np.nd
         moved = _likeliest(of_embedding.x.astype(np.float64), of_embedding.weight, labels)
     if len(np.unique(moved)) < len(np.unique(labels)):
         return labels
-    before, after = _scores(judges, {"as it is": labels, "moved": moved}, Judge.score)
+    before, after = _scores(judges, {"as it is": labels, "moved": moved})
     return labels if after < before - _standard_error(of_input.n_pairs) else moved
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 from scipy.spatial import KDTree
 from sklearn.neighbors import NearestNeighbors
 
@@ -164,7 +164,7 @@ def modularity(neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray) -> 
 
     `edges` are the edges' weights, of the shape of `neighbors`; `labels` are numbers from 0.
     """
-    inside, volume = _edge_shares(neighbors, edges, labels, np.ones((len(labels), 1)))
+    inside, volume = _edge_shares(neighbors, edges, labels)
     return float((inside - np.square(volume)).sum())
 
 
@@ -181,41 +181,24 @@ def separation(neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray) -> 
     ----------
     .. [1] Kannan, Vempala, Vetta. "On clusterings: Good, bad and spectral". J. ACM 2004.
     """
-    return float(separation_of_draws(neighbors, edges, labels, np.ones((len(labels), 1)))[0])
-
-
-def separation_of_draws(
-    neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray, draws: np.ndarray
-) -> np.ndarray:
-    """The same for other draws of the rows, each with its edges, of shape (n_draws,).
-
-    `draws`, of shape (n_rows, n_draws), says how often each row is drawn.
-    """
-    inside, volume = _edge_shares(neighbors, edges, labels, draws)
+    inside, volume = _edge_shares(neighbors, edges, labels)
     prior, by_chance = 2.0 * _PRIOR_PAIRS / np.count_nonzero(edges), 1.0 - volume
     conductance = (volume - inside + prior * by_chance) / (volume + prior)
     # From a cluster of all rows no edge can lead out.
     ratio = np.divide(conductance, by_chance, out=np.ones_like(volume), where=by_chance > 1e-12)
-    weight = np.sqrt(volume + prior)
-    return (weight * (1.0 - ratio)).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
+    return float(np.average(1.0 - ratio, weights=np.sqrt(volume + prior)))
 
 
 def _edge_shares(
-    neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray, draws: np.ndarray
+    neighbors: np.ndarray, edges: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the edges inside each cluster, and of the ends of edges in it, for each draw.
-
-    Both have the shape (n_clusters, n_draws).
-    """
-    n_rows, k = neighbors.shape
-    of_ends = labels[neighbors]
+    """Shares of the edges inside each cluster, and of the ends of edges in it."""
+    of_ends, n_clusters = labels[neighbors], labels.max() + 1
     of_rows, within = edges.sum(axis=1), (edges * (of_ends == labels[:, None])).sum(axis=1)
-    each, shape = np.arange(n_rows), (labels.max() + 1, n_rows)
-    inside, starts = (csr_array((sums, (labels, each)), shape) for sums in (within, of_rows))
-    stops = csr_array((edges.ravel(), (of_ends.ravel(), np.repeat(each, k))), shape)
-    # Rows without an edge may be all that is drawn.
-    totals = np.maximum(of_rows @ draws, np.finfo(float).tiny)
-    return inside @ draws / totals, (starts + stops) @ draws / (2.0 * totals)
+    inside, starts = (np.bincount(labels, sums, n_clusters) for sums in (within, of_rows))
+    stops = np.bincount(of_ends.ravel(), edges.ravel(), n_clusters)
+    total = of_rows.sum()
+    return inside / total, (starts + stops) / (2.0 * total)
 
 
 def _in_units_of_its_spread(X):

@@ -37,7 +37,6 @@ from skdec._neighbors import (
     nearest_neighbors,
     roughly_nearest_neighbors,
     separation,
-    separation_of_draws,
 )
 from skdec._objectives import neighbor_contrast
 from skdec._pretraining import _contrast_in_groups
@@ -225,30 +224,23 @@ def test_separation_does_not_like_to_cut_off_a_few_rows(n_few):
     assert separation(neighbors, ones, few) < separation(neighbors, ones, halves)
 
 
-def test_a_row_that_is_drawn_twice_has_its_edges_twice():
+def test_separation_by_hand():
     random = np.random.default_rng(0)
     # Nobody's neighbour is in the last cluster.
     neighbors, labels = random.integers(6, size=(8, 3)), np.array([0, 0, 0, 1, 1, 1, 2, 2])
-    weights, drawn = random.random((8, 3)), random.integers(8, size=(5, 8))
-    draws = np.stack([np.bincount(rows, minlength=8) for rows in drawn], axis=1).astype(float)
-    scores = separation_of_draws(neighbors, weights, labels, draws)
-    for rows, score in zip(drawn, scores, strict=True):
-        edges = [(i, neighbors[i, e], weights[i, e]) for i in rows for e in range(3)]
-        total = sum(w for *_, w in edges)
-        scores_of_clusters, roots = [], []
-        for k in range(3):
-            inside = sum(w for i, j, w in edges if labels[i] == labels[j] == k) / total
-            ends = [w * (int(labels[i] == k) + int(labels[j] == k)) for i, j, w in edges]
-            volume, prior = sum(ends) / (2 * total), 10 / 12  # 24 edges are 12 pairs
-            out = (volume - inside + prior * (1 - volume)) / (volume + prior)
-            scores_of_clusters.append(1 - out / (1 - volume))
-            roots.append(np.sqrt(volume + prior))
-        assert score == pytest.approx(np.average(scores_of_clusters, weights=roots))
-    once = separation_of_draws(neighbors, weights, labels, np.ones((8, 1)))
-    assert once[0] == pytest.approx(separation(neighbors, weights, labels))
-    weights[:4] = 0.0  # rows 0 to 3 have no edges
-    nothing = np.array([1.0, 2.0, 3.0, 2.0, 0.0, 0.0, 0.0, 0.0])[:, None]
-    assert separation_of_draws(neighbors, weights, labels, nothing) == [0.0]
+    weights = random.random((8, 3))
+    edges = [(i, neighbors[i, e], weights[i, e]) for i in range(8) for e in range(3)]
+    total = sum(w for *_, w in edges)
+    scores, roots = [], []
+    for k in range(3):
+        inside = sum(w for i, j, w in edges if labels[i] == labels[j] == k) / total
+        ends = [w * (int(labels[i] == k) + int(labels[j] == k)) for i, j, w in edges]
+        volume, prior = sum(ends) / (2 * total), 10 / 12  # 24 edges are 12 pairs
+        out = (volume - inside + prior * (1 - volume)) / (volume + prior)
+        scores.append(1 - out / (1 - volume))
+        roots.append(np.sqrt(volume + prior))
+    found = separation(neighbors, weights, labels)
+    assert found == pytest.approx(np.average(scores, weights=roots))
 
 
 # --- The contrast of neighbours ---
@@ -349,34 +341,47 @@ def test_k_means_of_the_input_wins_ties_but_not_where_it_has_few_rows_to_a_cente
     assert (lead + _advantage(n_clusters / n_rows, 2.1 * n_rows) > 0.0) == taken
 
 
-class ScriptedJudge:
-    """Finds each of the given partitions the best in a share of the draws of the rows."""
+class ListJudge:
+    """Has a score for each of the given partitions."""
 
-    weight, n_pairs = np.ones(12), 30
+    def __init__(self, partitions, scores):
+        self.partitions, self.scores = partitions, scores
+        self.weight, self.n_pairs = np.ones(len(partitions[0])), 2.5 * len(partitions[0])
 
-    def __init__(self, partitions, wins):
-        self.partitions, self.wins = partitions, wins
-
-    def scores_of_draws(self, labels, draws):
+    def score(self, labels):
         (position,) = (k for k, own in enumerate(self.partitions) if own is labels)
-        bounds = np.cumsum([0, *self.wins])
-        scores = np.full(draws.shape[1], 0.5)
-        scores[bounds[position] : bounds[position + 1]] = 0.9
-        return scores
+        return self.scores[position]
 
 
 @pytest.mark.parametrize(
-    ("wins", "expected"),
-    [((40, 35, 25), "b"), ((40, 25, 35), "c"), ((60, 20, 20), "a"), ((100, 0, 0), "a")],
+    ("scores", "expected"),
+    [
+        ((0.9, 0.898, 0.897), "b"),  # 0.005 says e times less probable
+        ((0.9, 0.897, 0.898), "c"),
+        ((0.9, 0.892, 0.891), "a"),
+        ((0.99, 0.988, 0.987), "a"),  # 0.0002 does
+        ((0.99, 0.98998, 0.98992), "b"),
+        ((1.0, 0.98999, 0.98998), "a"),  # nothing is right beside it
+    ],
 )
-def test_a_partition_that_is_seldom_the_best_gives_way_to_two_that_agree(wins, expected):
+def test_the_best_score_gives_way_to_two_partitions_that_agree_the_more_edges_lead_out(
+    scores, expected
+):
     partitions = {
         "a": np.arange(12) // 6,
         "b": np.arange(12) % 2,
         "c": np.array([1, 1, *np.arange(2, 12) % 2]),
     }
-    judge = ScriptedJudge(list(partitions.values()), wins)
-    assert _chosen([judge, judge], partitions, 2, 0) == expected
+    judge = ListJudge(list(partitions.values()), scores)
+    assert _chosen([judge, judge], partitions, 2) == expected
+
+
+def test_k_means_of_the_input_that_is_the_best_does_not_give_way():
+    labels = np.arange(1200) // 600, np.arange(1200) % 2, np.arange(1200) % 2
+    judge = ListJudge(labels, (0.5, 0.499, 0.499))
+    for name, expected in (("spectral", "Ward"), ("k-means, input", "k-means, input")):
+        candidates = dict(zip((name, "Ward", "k-means"), labels, strict=True))
+        assert _chosen([judge, judge], candidates, 2) == expected
 
 
 def test_a_clear_lead_decides_and_the_chosen_candidate_is_named_first():
@@ -387,7 +392,7 @@ def test_a_clear_lead_decides_and_the_chosen_candidate_is_named_first():
     scores = [partition.scores[name] for name in others]
     assert scores == sorted(scores, reverse=True)
     candidates = {"halves": np.where(y == 0, 0, 1 + np.arange(120) % 2), "k-means, input": y}
-    assert _chosen([judge, judge], candidates, 3, 0) == "k-means, input"
+    assert _chosen([judge, judge], candidates, 3) == "k-means, input"
 
 
 class TableJudge:
@@ -407,13 +412,13 @@ def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
         "Ward": np.array([2]),
     }
     judges = TableJudge(0.80, 0.90, 0.88), TableJudge(0.10, 0.70, 0.80)
-    scores = _scores(judges, candidates, TableJudge.score)
+    scores = _scores(judges, candidates)
     # Ward is its rival: in the embedding it has 0.8, too, which counts three times as much.
     assert scores == pytest.approx([0.8, 0.75, 0.82])
-    ahead = _scores(judges, candidates, TableJudge.score, advantage=0.09)
+    ahead = _scores(judges, candidates, advantage=0.09)
     assert ahead == pytest.approx([0.8225, 0.75, 0.82])
     alone = {"k-means, input": np.array([0])}
-    assert _scores(judges, alone, TableJudge.score) == pytest.approx([0.275])
+    assert _scores(judges, alone) == pytest.approx([0.275])
 
 
 def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():
@@ -430,8 +435,8 @@ def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():
         )
     candidates = {"right": y, "cut": cut}
     assert of_input.score(cut) > of_input.score(y)
-    assert _chosen([of_input, of_input], candidates, 3, 0) == "cut"
-    assert _chosen([of_input, of_embedding], candidates, 3, 0) == "right"
+    assert _chosen([of_input, of_input], candidates, 3) == "cut"
+    assert _chosen([of_input, of_embedding], candidates, 3) == "right"
 
 
 def in_the_plane(Z):
