@@ -135,8 +135,10 @@ def input_judge(
     leading components, and the graph is that of the space in which the `hoods` are.
     """
     rows = np.arange(len(weight))
-    judge = _mutual_judge(hoods.places(x, rows, rows, seed), weight, _N_JUDGED_NEIGHBORS, workers)
-    return judge._replace(x=leading_components(x, rows, seed).of(rows))
+    components = hoods.components(x, rows, rows, seed)
+    leading = leading_components(components.__getitem__, rows, seed).of(rows)
+    judge = _mutual_judge(hoods.places(components), weight, _N_JUDGED_NEIGHBORS, workers)
+    return judge._replace(x=leading)
 
 
 def _mutual_judge(x: np.ndarray, weight: np.ndarray, n_neighbors: int, workers: Workers) -> Judge:

@@ -41,18 +41,24 @@ class Neighborhoods(NamedTuple):
     n_components: int | None
     n_neighbors: int
 
-    def places(
+    def components(
         self, x: Callable[[np.ndarray], np.ndarray], some: np.ndarray, rows: np.ndarray, seed: int
     ) -> np.ndarray:
-        """The `rows` as they are compared, float32; `x` gives those with the given numbers.
+        """Leading components of the `rows`, float32, or narrow rows as they are.
 
-        Of wide ones it is the direction of their components, which are those of `some` rows. Their
-        length is little where a row is mostly in other components, as a text of rare words is: such
-        rows would be neighbours of all others.
+        They are the components of `some` rows; `x` gives those with the given numbers.
         """
         n_components = self.n_components or MOST_FEATURES  # which leaves narrow rows as they are
-        found = leading_components(x, some, seed, n_components).of(rows)
-        return found if self.n_components is None else _directions(found)
+        return leading_components(x, some, seed, n_components).of(rows)
+
+    def places(self, components: np.ndarray) -> np.ndarray:
+        """The rows with these `components` as they are compared; in their place.
+
+        Of wide ones it is the direction of their components. Their length is little where a row is
+        mostly in other components, as a text of rare words is: such rows would be neighbours of all
+        others.
+        """
+        return components if self.n_components is None else _directions(components)
 
 
 # Those of narrow rows.

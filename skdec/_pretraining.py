@@ -367,8 +367,9 @@ def _neighbors_in_the_input(training: _Training) -> Tensor:
     seed = derived_seed(training.settings.seed, "blocks")
     # A rank has only its share of a row's neighbours: more of its own would be further away.
     n_neighbors = math.ceil(hoods.n_neighbors * training.group.share(n_rows))
-    x = hoods.places(training.rows, training.some_rows(), np.arange(n_rows), seed)
-    found = roughly_nearest_neighbors(x, n_neighbors, seed, training.workers)
+    some, rows = training.some_rows(), np.arange(n_rows)
+    places = hoods.places(hoods.components(training.rows, some, rows, seed))
+    found = roughly_nearest_neighbors(places, n_neighbors, seed, training.workers)
     return torch.from_numpy(found)
 
 

@@ -78,18 +78,22 @@ def test_the_number_of_threads_does_not_matter(n_workers):
     assert found(X, n_workers=n_workers) == found(X)
 
 
+def placed(hoods, X):
+    every = np.arange(len(X))
+    return hoods.places(hoods.components(X.__getitem__, every, every, seed=0))
+
+
 def test_places_are_directions_of_components():
     X = low_rank(0.01).astype(np.float32)
     X[7] = X.mean(axis=0)  # near the origin of the components, and of no direction to speak of
-    every = np.arange(len(X))
-    places = Neighborhoods(50, 5).places(X.__getitem__, every, every, seed=0)
+    places = placed(Neighborhoods(50, 5), X)
     assert places.shape == (600, 50) and places.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(np.delete(places, 7, axis=0), axis=1), 1.0, rtol=1e-5)
     centred = X - X.mean(axis=0)
     cosines = centred[0] @ centred[1] / np.linalg.norm(centred[0]) / np.linalg.norm(centred[1])
     assert places[0] @ places[1] == pytest.approx(cosines, abs=1e-3)
     narrow = X[:, :20]
-    np.testing.assert_array_equal(PLAIN.places(narrow.__getitem__, every, every, seed=0), narrow)
+    np.testing.assert_array_equal(placed(PLAIN, narrow), narrow)
 
 
 def test_rows_that_are_mostly_elsewhere_are_not_neighbours_of_all():
@@ -97,9 +101,8 @@ def test_rows_that_are_mostly_elsewhere_are_not_neighbours_of_all():
     X = 10.0 * random.normal(size=(400, 60)) @ random.normal(size=(60, 300))
     elsewhere = np.arange(0, 400, 20)
     X[elsewhere] = random.normal(size=(20, 300))
-    every = np.arange(400)
     with Workers(1) as workers:
-        places = Neighborhoods(50, 5).places(X.__getitem__, every, every, seed=0)
+        places = placed(Neighborhoods(50, 5), X)
         times = np.bincount(nearest_neighbors(places, 5, workers).ravel(), minlength=400)
     assert times[elsewhere].mean() < 4 * 5
 
