@@ -49,7 +49,7 @@ for cluster, top in table.groupby("cluster")["feature"]:
     print(f"cluster {cluster}: {', '.join(top)}")
 
 # %%
-# One cluster is of ``linalg`` alone, one of ``signal``, and one has all of ``stats`` and little
-# else. The fourth is shared by ``signal``, ``ndimage`` and ``linalg``: by NMI k-means is a little
-# ahead. Other processors round differently: there some functions may be elsewhere.
+# Each cluster is of one subpackage for the most part. That of ``stats`` also has what ``ndimage``
+# measures (``mean``, ``variance``), and that of ``ndimage`` what ``signal`` convolves and smooths.
+# Other processors round differently: there some functions may be elsewhere.
 ClusterConfusionDisplay.from_predictions(np.array(names)[y], dec.labels_)
