@@ -212,7 +212,7 @@ def _chosen(judges: Sequence[Judge], candidates: dict[str, np.ndarray], n_cluste
 
     Scores that differ by little mean little, the less the more edges lead out of the clusters: the
     best of many may be so by chance. Where one leads clearly it is chosen, else the one closest to
-    all that may be right.
+    all that may be right. k-means of the input, the simplest, is chosen wherever it is the best.
     """
     weight, names = judges[0].weight, list(candidates)
     scores = _scores(judges, candidates, _advantage(n_clusters / len(weight), judges[0].n_pairs))

@@ -395,29 +395,20 @@ def test_a_clear_lead_decides_and_the_chosen_candidate_is_named_first():
     assert _chosen([judge, judge], candidates, 3) == "k-means, input"
 
 
-class TableJudge:
-    """Has a score for each of the given partitions, known by their first label."""
-
-    def __init__(self, *scores):
-        self.table = scores
-
-    def score(self, labels):
-        return self.table[labels[0]]
-
-
 def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
     candidates = {
         "k-means, input": np.array([0]),
         "k-means": np.array([1]),
         "Ward": np.array([2]),
     }
-    judges = TableJudge(0.80, 0.90, 0.88), TableJudge(0.10, 0.70, 0.80)
+    partitions = list(candidates.values())
+    judges = [ListJudge(partitions, s) for s in ((0.80, 0.90, 0.88), (0.10, 0.70, 0.80))]
     scores = _scores(judges, candidates)
     # Ward is its rival: in the embedding it has 0.8, too, which counts three times as much.
     assert scores == pytest.approx([0.8, 0.75, 0.82])
     ahead = _scores(judges, candidates, advantage=0.09)
     assert ahead == pytest.approx([0.8225, 0.75, 0.82])
-    alone = {"k-means, input": np.array([0])}
+    alone = {"k-means, input": partitions[0]}
     assert _scores(judges, alone) == pytest.approx([0.275])
 
 
