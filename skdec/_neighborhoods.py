@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.decomposition import KernelPCA
 
 from ._batching import row_blocks
 from ._components import leading_components
@@ -17,9 +16,9 @@ from ._threads import Workers, scikit_learn_alone
 # Rows of so many features or fewer are compared as they are, with their lengths.
 MOST_FEATURES = 100
 
-# Of wider ones leading components are: the fewest of these numbers that tell nearly as well as the
-# best one which rows are neighbours.
-_N_COMPONENTS, _NEARLY = (50, 100, 200, 400), 0.9
+# Of wider ones leading components are: the fewest of these numbers in which two halves of the
+# features agree nearly as well as in the best one.
+_N_COMPONENTS, _NEARLY = (50, 100, 200, 400, 800), 0.97
 
 # More components than the least are not held of so many rows that they have more values (256 MB).
 _MOST_VALUES = 2**26
@@ -75,8 +74,11 @@ def neighborhoods(
     """Number of components and neighbours for `n_rows` rows, by some with the numbers `rows`.
 
     The features are dealt into two halves. What both say about who is close to whom is of the rows,
-    the rest is noise: the fewer neighbours by one half are confirmed by the other, the more of them
-    a row needs. Images have most confirmed, texts and counts of single cells few.
+    the rest is noise. Similarities of all pairs tell in how many components to look: rows that
+    have little in the leading ones, as most texts, are wrongly alike there, and alike in their
+    errors, which no training evens out. The nearest tell how many neighbours a row needs: the more,
+    the fewer of those by one half are confirmed by the other. Images have most confirmed, texts and
+    counts of single cells few.
     """
     least = _N_COMPONENTS[0]
     n_features = x(rows[:1]).shape[1]
@@ -96,25 +98,37 @@ def neighborhoods(
     halves = np.array_split(X / np.abs(X).max(), 2, axis=1)
     with scikit_learn_alone():
         spaces = workers.map(lambda half: _components(half, numbers[-1]), halves)
-    confirmed = [_confirmed([z[:, :c].copy() for z in spaces], workers) for c in numbers]
-    n_components, share = next(
-        (c, share)
-        for c, share in zip(numbers, confirmed, strict=True)
-        if share >= _NEARLY * max(confirmed)
+    agreements = [_agreement([z[:, :c] for z in spaces]) for c in numbers]
+    n_components = next(
+        c
+        for c, agreement in zip(numbers, agreements, strict=True)
+        if agreement >= max(agreements) - (1.0 - _NEARLY) * abs(max(agreements))
     )
+    share = _confirmed([z[:, :n_components] for z in spaces], workers)
     n_neighbors = math.ceil(_CONFIRMED / max(share, _CONFIRMED / _MOST_NEIGHBORS))
     return Neighborhoods(max(least, n_components), max(_LEAST_NEIGHBORS, n_neighbors))
 
 
 def _components(half: np.ndarray, n_components: int) -> np.ndarray:
     """Leading principal components of few rows, by their products with each other."""
-    pca = KernelPCA(n_components, eigen_solver="dense").fit(half)
-    return pca.eigenvectors_ * np.sqrt(pca.eigenvalues_)
+    centered = half - half.mean(axis=0)
+    variances, directions = np.linalg.eigh(centered @ centered.T)  # the largest come last
+    leading = slice(None, -n_components - 1, -1)
+    return directions[:, leading] * np.sqrt(np.maximum(variances[leading], 0.0))
+
+
+def _agreement(spaces: list[np.ndarray]) -> float:
+    """Correlation of the similarities (cosines) of all pairs of rows in two spaces."""
+    pairs = np.triu_indices(len(spaces[0]), 1)
+    directions = [_directions(z.copy()) for z in spaces]
+    one, other = (cosines - cosines.mean() for cosines in ((z @ z.T)[pairs] for z in directions))
+    lengths = np.linalg.norm(one) * np.linalg.norm(other)
+    return float(one @ other / lengths) if lengths > 0 else 0.0
 
 
 def _confirmed(spaces: list[np.ndarray], workers: Workers) -> float:
     """The share of neighbours by one of two spaces that are confirmed by the other."""
-    found = [nearest_neighbors(_directions(z), _MANY, workers) for z in spaces]
+    found = [nearest_neighbors(_directions(z.copy()), _MANY, workers) for z in spaces]
     pairs = [len(rows) * np.arange(len(rows))[:, None] + rows for rows in found]
     return float(np.mean([np.isin(a[:, :_FEW], b).mean() for a, b in (pairs, pairs[::-1])]))
 

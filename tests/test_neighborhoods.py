@@ -51,7 +51,7 @@ def test_images_need_few_neighbours():
 def test_as_many_components_as_tell_more():
     assert found(low_rank(0.01)).n_components == 50
     assert found(topics(20)).n_components == 50
-    assert found(topics(200)).n_components == 100
+    assert found(topics(200)).n_components == 400
 
 
 def test_many_components_are_not_held_of_very_many_rows():
