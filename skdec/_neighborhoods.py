@@ -30,8 +30,9 @@ _MOST_ROWS, _MOST_TOLD = 1_000, 2**14
 # among the many nearest by the other half.
 _FEW, _MANY = 5, 20
 
-# Rows are trained with so many neighbours that so many of them are confirmed.
-_CONFIRMED, _LEAST_NEIGHBORS, _MOST_NEIGHBORS = 2.5, 5, 20
+# What n neighbours say of a row, beside what is noise, is the share that is confirmed times the root
+# of n. Rows are trained with so many neighbours that it comes to this.
+_SIGNAL_TO_NOISE, _LEAST_NEIGHBORS, _MOST_NEIGHBORS = 1.6, 5, 20
 
 
 class Neighborhoods(NamedTuple):
@@ -105,7 +106,8 @@ def neighborhoods(
         if agreement >= max(agreements) - (1.0 - _NEARLY) * abs(max(agreements))
     )
     share = _confirmed([z[:, :n_components] for z in spaces], workers)
-    n_neighbors = math.ceil(_CONFIRMED / max(share, _CONFIRMED / _MOST_NEIGHBORS))
+    least_share = _SIGNAL_TO_NOISE / math.sqrt(_MOST_NEIGHBORS)
+    n_neighbors = round((_SIGNAL_TO_NOISE / max(share, least_share)) ** 2)
     return Neighborhoods(max(least, n_components), max(_LEAST_NEIGHBORS, n_neighbors))
 
 

@@ -37,7 +37,7 @@ def test_narrow_rows_and_few_rows_are_compared_as_they_are(shape):
 
 
 def test_the_less_is_confirmed_the_more_neighbours():
-    few, more, most = (found(low_rank(noise)).n_neighbors for noise in (0.01, 5.0, 100.0))
+    few, more, most = (found(low_rank(noise)).n_neighbors for noise in (0.01, 3.0, 100.0))
     assert few == 5 < more < 20 == most
 
 
