@@ -30,7 +30,7 @@ _MOST_ROWS, _MOST_TOLD = 1_000, 2**14
 # among the many nearest by the other half.
 _FEW, _MANY = 5, 20
 
-# What n neighbours say of a row, beside what is noise, is the share that is confirmed times the root
+# What n neighbours say of a row stands out from noise by the share that is confirmed times the root
 # of n. Rows are trained with so many neighbours that it comes to this.
 _SIGNAL_TO_NOISE, _LEAST_NEIGHBORS, _MOST_NEIGHBORS = 1.6, 5, 20
 
