@@ -19,6 +19,10 @@ _MOST_COMPONENTS = 50
 # are found over blocks of them, by so many iterations with so many directions to spare.
 _MOST_VALUES, _SUBSPACE_ITERATIONS, _SPARE_COMPONENTS = 2**25, 7, 10
 
+# Of more components than these it matters less which are the last ones, and an iteration takes
+# longer: so many do.
+_MANY_COMPONENTS, _FEW_ITERATIONS = 100, 2
+
 
 class Components(NamedTuple):
     """What gives components of rows: `x` gives the rows with the given numbers, float32.
@@ -51,11 +55,19 @@ def leading_components(
     n_features = x(rows[:1]).shape[1]
     if min(len(rows), n_features) <= n_components:
         return Components(x, np.zeros(n_features, dtype=np.float32), None)
+    many = n_components > _MANY_COMPONENTS
     with scikit_learn_alone():
         if len(rows) * n_features > _MOST_VALUES:
             blocks = [rows[block] for block in row_blocks(len(rows), n_features)]
-            return Components(x, *_by_blocks(x, blocks, n_features, seed, n_components))
-        pca = PCA(n_components, svd_solver="randomized", random_state=seed % 2**32).fit(x(rows))
+            n_iterations = _FEW_ITERATIONS if many else _SUBSPACE_ITERATIONS
+            found = _by_blocks(x, blocks, n_features, seed, n_components, n_iterations)
+            return Components(x, *found)
+        pca = PCA(
+            n_components,
+            svd_solver="randomized",
+            iterated_power=_FEW_ITERATIONS if many else "auto",
+            random_state=seed % 2**32,
+        ).fit(x(rows))
         return Components(x, pca.mean_, pca.components_)
 
 
@@ -65,18 +77,18 @@ def _by_blocks(
     n_features: int,
     seed: int,
     n_components: int,
+    n_iterations: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and axes of rows of which only a block is in memory at once.
 
-    Subspace iteration with as many products as scikit-learn's randomized PCA makes, which takes
-    its rows as one array.
+    Subspace iteration as in scikit-learn's randomized PCA, which takes its rows as one array.
     """
     mean = sum(x(block).sum(axis=0, dtype=np.float64) for block in blocks)
     mean = (mean / sum(map(len, blocks))).astype(np.float32)
     n_directions = n_components + _SPARE_COMPONENTS
     directions = np.random.default_rng(seed).standard_normal((n_features, n_directions))
     directions = directions.astype(np.float32)
-    for _ in range(_SUBSPACE_ITERATIONS):
+    for _ in range(n_iterations):
         centered = (x(block) - mean for block in blocks)
         directions, _ = np.linalg.qr(sum(rows.T @ (rows @ directions) for rows in centered))
     projected = np.concatenate([(x(block) - mean) @ directions for block in blocks])
