@@ -85,30 +85,35 @@ def neighborhoods(
     n_features = x(rows[:1]).shape[1]
     if len(rows) <= least or n_features <= MOST_FEATURES:
         return PLAIN
+    halves = _halves(x, rows, n_features, seed)
+    n_varying = sum(half.shape[1] for half in halves)
+    if n_varying <= least:
+        return Neighborhoods(least, _LEAST_NEIGHBORS)
+    most = min(len(halves[0]) - 1, n_varying // 2)
+    wider = [c for c in _N_COMPONENTS[1:] if c <= most and c * n_rows <= _MOST_VALUES]
+    numbers = [min(least, most), *wider]
+    with scikit_learn_alone():
+        spaces = workers.map(lambda half: _components(half, numbers[-1]), halves)
+        agreements = [_agreement([z[:, :c] for z in spaces]) for c in numbers]
+    enough = max(agreements) - (1.0 - _NEARLY) * abs(max(agreements))
+    n_components = next(c for c, a in zip(numbers, agreements, strict=True) if a >= enough)
+    share = _confirmed([z[:, :n_components] for z in spaces], workers)
+    least_share = _SIGNAL_TO_NOISE / math.sqrt(_MOST_NEIGHBORS)
+    n_neighbors = round((_SIGNAL_TO_NOISE / max(share, least_share)) ** 2)
+    return Neighborhoods(max(least, n_components), max(_LEAST_NEIGHBORS, n_neighbors))
+
+
+def _halves(
+    x: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, n_features: int, seed: int
+) -> list[np.ndarray]:
+    """Some of the rows by either half of the features, of those that vary; float64."""
     random = np.random.default_rng(seed)
     if len(rows) > _MOST_ROWS:
         rows = np.sort(random.choice(rows, _MOST_ROWS, replace=False))
     told = random.permutation(n_features)[:_MOST_TOLD]
     X = np.concatenate([x(rows[block])[:, told] for block in row_blocks(len(rows), n_features)])
     X = X[:, np.ptp(X, axis=0) > 0].astype(np.float64)
-    if X.shape[1] <= least:
-        return Neighborhoods(least, _LEAST_NEIGHBORS)
-    most = min(len(rows) - 1, X.shape[1] // 2)
-    wider = [c for c in _N_COMPONENTS[1:] if c <= most and c * n_rows <= _MOST_VALUES]
-    numbers = [min(least, most), *wider]
-    halves = np.array_split(X / np.abs(X).max(), 2, axis=1)
-    with scikit_learn_alone():
-        spaces = workers.map(lambda half: _components(half, numbers[-1]), halves)
-    agreements = [_agreement([z[:, :c] for z in spaces]) for c in numbers]
-    n_components = next(
-        c
-        for c, agreement in zip(numbers, agreements, strict=True)
-        if agreement >= max(agreements) - (1.0 - _NEARLY) * abs(max(agreements))
-    )
-    share = _confirmed([z[:, :n_components] for z in spaces], workers)
-    least_share = _SIGNAL_TO_NOISE / math.sqrt(_MOST_NEIGHBORS)
-    n_neighbors = round((_SIGNAL_TO_NOISE / max(share, least_share)) ** 2)
-    return Neighborhoods(max(least, n_components), max(_LEAST_NEIGHBORS, n_neighbors))
+    return np.array_split(X / np.abs(X).max(initial=np.finfo(np.float64).tiny), 2, axis=1)
 
 
 def _components(half: np.ndarray, n_components: int) -> np.ndarray:

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from quick import quick
 from scipy.sparse import csr_array
+from scipy.spatial.distance import pdist
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 
 import skdec._estimator as estimator_module
 import skdec._neighborhoods as neighborhoods_module
@@ -39,6 +41,31 @@ def test_narrow_rows_and_few_rows_are_compared_as_they_are(shape):
 def test_the_less_is_confirmed_the_more_neighbours():
     few, more, most = (found(low_rank(noise)).n_neighbors for noise in (0.01, 3.0, 100.0))
     assert few == 5 < more < 20 == most
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.9, 5), (0.5, 10), (0.4, 16), (0.3, 20), (0, 20)]
+)
+def test_neighbours_make_up_for_noise_by_the_root_of_their_number(share, expected, monkeypatch):
+    monkeypatch.setattr(neighborhoods_module, "_confirmed", lambda spaces, workers: share)
+    assert found(low_rank(0.01)).n_neighbors == expected
+
+
+def test_agreement_is_the_correlation_of_the_cosines_of_all_pairs():
+    random = np.random.default_rng(0)
+    spaces = [random.normal(size=(40, n_components)) for n_components in (2, 3)]
+    cosines = [1.0 - pdist(z, "cosine") for z in spaces]
+    agreement = neighborhoods_module._agreement(spaces)
+    assert agreement == pytest.approx(np.corrcoef(cosines)[0, 1])
+    assert neighborhoods_module._agreement([spaces[0], np.zeros((40, 2))]) == 0.0
+
+
+def test_components_are_those_of_scikit_learn():
+    half = low_rank(1.0, n_rows=80)
+    components = neighborhoods_module._components(half, 7)
+    expected = PCA(7, svd_solver="full").fit_transform(half)
+    np.testing.assert_allclose(pdist(components), pdist(expected))
+    np.testing.assert_allclose(np.abs(components), np.abs(expected), atol=1e-9)
 
 
 def test_images_need_few_neighbours():
