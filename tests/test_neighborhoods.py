@@ -81,6 +81,28 @@ def test_as_many_components_as_tell_more():
     assert found(topics(200)).n_components == 400
 
 
+@pytest.mark.parametrize(
+    ("agreements", "expected"),
+    [((0.98, 1.0, 1.0, 1.0), 50), ((0.96, 0.98, 1.0, 0.9), 100), ((-0.2, -0.1, -0.3, -0.2), 100)],
+)
+def test_the_fewest_components_that_agree_nearly_best_are_taken(agreements, expected, monkeypatch):
+    by_number, widths = dict(zip((50, 100, 200, 400), agreements, strict=True)), []
+    monkeypatch.setattr(neighborhoods_module, "_agreement", lambda z: by_number[z[0].shape[1]])
+    confirmed = neighborhoods_module._confirmed
+
+    def spy(spaces, workers):
+        widths.extend(z.shape[1] for z in spaces)
+        return confirmed(spaces, workers)
+
+    monkeypatch.setattr(neighborhoods_module, "_confirmed", spy)
+    assert found(topics(200)).n_components == expected
+    assert widths == [expected, expected]
+
+
+def test_no_more_components_than_rows():
+    assert found(topics(45, n_rows=90)).n_components == 50
+
+
 def test_many_components_are_not_held_of_very_many_rows():
     assert found(topics(200), n_rows=1_000_000).n_components == 50
 

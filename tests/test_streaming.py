@@ -363,7 +363,7 @@ def test_components_by_blocks_are_those_of_scikit_learn(n_components, monkeypatc
     for found in (in_memory, by_blocks):
         assert found.shape == (300, n_components)
         leading, told = np.abs(found[:, :5]), np.abs(expected[:, :5])
-        np.testing.assert_allclose(leading, told, rtol=1e-2, atol=2e-2)
+        np.testing.assert_allclose(leading, told, rtol=1e-2, atol=1e-2)
         assert np.square(found).sum() == pytest.approx(np.square(expected).sum(), rel=1e-2)
 
 
