@@ -104,6 +104,12 @@ def measure_missing(
                 yield seed, model
 
 
+def asked_for(results: Results, arguments: argparse.Namespace) -> list[dict]:
+    """The results of the data sets, seeds and methods that were asked for."""
+    asked = {"seed": arguments.seeds, "data": arguments.datasets, "method": arguments.methods}
+    return [row for row in results.rows if all(row[key] in asked[key] for key in asked)]
+
+
 def run(arguments: argparse.Namespace) -> list[dict]:
     """All results that were asked for, new ones and those of earlier runs."""
     results = Results("accuracy.jsonl")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from accuracy import command_line, compile_peers, measure_missing, table
+from accuracy import asked_for, command_line, compile_peers, measure_missing, table
 from machine import describe_machine
 from resumable import Results
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -61,8 +61,7 @@ def main() -> None:
         X, y = load(arguments.texts / "data" / _FILES[name])
         for _ in measure_missing(results, name, X, y, arguments):
             pass
-    asked = {"seed": arguments.seeds, "data": arguments.datasets, "method": arguments.methods}
-    print(table([r for r in results.rows if all(r[key] in asked[key] for key in asked)]))
+    print(table(asked_for(results, arguments)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from accuracy import command_line, compile_peers, measure_missing
+from accuracy import asked_for, command_line, compile_peers, measure_missing
 from machine import describe_machine
 from resumable import Results, spread
 from scipy.io import loadmat
@@ -85,8 +85,7 @@ def main() -> None:
         about[name] = {"shape": f"{len(X):,} x {X.shape[1]:,}", "classes": len(np.unique(y))}
         for _ in measure_missing(results, name, X, y, arguments):
             pass
-    asked = {"seed": arguments.seeds, "data": arguments.datasets, "method": arguments.methods}
-    rows = [row for row in results.rows if all(row[key] in asked[key] for key in asked)]
+    rows = asked_for(results, arguments)
     names = [name for name in arguments.methods if any(row["method"] == name for row in rows)]
     print(table([row | about[row["data"]] for row in rows], names))
 
