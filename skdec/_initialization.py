@@ -21,6 +21,7 @@ from ._neighbors import (
     mutual,
     nearest_neighbors,
     separation,
+    squared_lengths,
 )
 from ._threads import Workers, scikit_learn_alone
 from ._validation import check_init_centers
@@ -63,6 +64,9 @@ _EMBEDDING_WEIGHT = 0.75
 
 # The consensus is that of the partitions whose scores are within this of the best.
 _CONSENSUS_MARGIN = 0.03
+
+# What a score lacks to 1 is at least so much.
+_LEAST_LACKING = 1e-6
 
 # The covariance of a cluster is that of its rows and so many of average covariance, so that a few
 # rows have one too.
@@ -147,6 +151,18 @@ def _mutual_judge(x: np.ndarray, weight: np.ndarray, n_neighbors: int, workers: 
     return Judge(x, weight, neighbors, edge_weights(neighbors, weight) * mutual(neighbors))
 
 
+def _embedding_judge(Z: np.ndarray, weight: np.ndarray, workers: Workers) -> Judge:
+    """The judge of partitions in the embedding, where long edges count less.
+
+    Between two classes rows lie less densely than inside, and edges are longer. A graph's edges
+    alone are as many where a cluster is cut in two at a narrow place. The weight is the root of the
+    similarity by which training with neighbours compares rows.
+    """
+    judge = _mutual_judge(Z, weight, _N_NEIGHBORS, workers)
+    similarities = 1.0 / (1.0 + squared_lengths(Z, judge.neighbors))
+    return judge._replace(edges=judge.edges * np.sqrt(similarities / similarities.mean()))
+
+
 def best_partition(
     judge: Judge,
     Z: np.ndarray,
@@ -160,7 +176,7 @@ def best_partition(
     The judge is that of the input space, and `Z` are its rows in the embedding. None if no
     partition into so many clusters was found.
     """
-    judges = judge, _mutual_judge(Z, judge.weight, _N_NEIGHBORS, workers)
+    judges = judge, _embedding_judge(Z, judge.weight, workers)
     groupings = _groupings(Z, judge.weight, n_clusters, seed, workers)
     candidates = {
         name: labels
@@ -197,14 +213,19 @@ def _scores(
     )
     others = np.array([name != _K_MEANS_OF_INPUT for name in candidates])
     if others.any():
-        best = _weighted(of_input, of_embedding)[others].argmax()
+        best = _mean_score(of_input, of_embedding)[others].argmax()
         of_embedding[~others] = of_embedding[others][best]
         of_input[~others] += advantage
-    return _weighted(of_input, of_embedding)
+    return _mean_score(of_input, of_embedding)
 
 
-def _weighted(of_input: np.ndarray, of_embedding: np.ndarray) -> np.ndarray:
-    return (1.0 - _EMBEDDING_WEIGHT) * of_input + _EMBEDDING_WEIGHT * of_embedding
+def _mean_score(of_input: np.ndarray, of_embedding: np.ndarray) -> np.ndarray:
+    """1 less the weighted geometric mean of what scores in input and embedding lack to 1.
+
+    It is several times as much in the input: in a mean of the scores the input would decide.
+    """
+    lacking = [np.maximum(1.0 - scores, _LEAST_LACKING) for scores in (of_input, of_embedding)]
+    return 1.0 - lacking[0] ** (1.0 - _EMBEDDING_WEIGHT) * lacking[1] ** _EMBEDDING_WEIGHT
 
 
 def _chosen(judges: Sequence[Judge], candidates: dict[str, np.ndarray], n_clusters: int) -> str:

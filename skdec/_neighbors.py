@@ -151,6 +151,15 @@ def edge_weights(neighbors: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return weight[:, None] * weight[neighbors]
 
 
+def squared_lengths(X: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+    """Squared distances of the rows of `X` to their `neighbors`, float64 of the latter's shape."""
+    found = np.empty(neighbors.shape)
+    for rows in row_blocks(len(X), neighbors.shape[1] * X.shape[1]):
+        differences = X[rows, None].astype(np.float64) - X[neighbors[rows]]
+        found[rows] = np.square(differences).sum(axis=2)
+    return found
+
+
 def mutual(neighbors: np.ndarray) -> np.ndarray:
     """Which edges join rows that are neighbours of each other; all of them if none does."""
     n_rows = len(neighbors)
