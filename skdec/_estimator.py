@@ -325,15 +325,16 @@ class DECClustering(
         taken, the others follow by falling score. A cluster's conductance is the share of a
         graph's edges that lead out of it, divided by what it is by chance, and the score is 1 less
         its mean over the clusters, with the roots of their edges as weights; each counts as if it
-        had 10 pairs more, joined by chance. It is the mean for two graphs of rows which are among
-        each other's nearest neighbours: 7 in the input (compared as for `pretraining`), with weight
-        1/4, and 15 in the embedding, with weight 3/4. k-means of the input has the best other
-        candidate's score for the latter: the input decides, with the score of k-means of the input
-        raised there by 0.4 / sqrt(pairs of the graph), its standard error, less
-        5 (n_clusters / rows)^2. If it is the best then, it is taken, else the candidate that is
-        expected to agree most (adjusted Rand index) with the right one, which each is with a
-        probability in proportion to exp(score / d), where d is twice the square of what the best
-        score lacks to 1, but at most 0.005.
+        had 10 pairs more, joined by chance. There are two graphs of rows which are among each
+        other's nearest neighbours: 7 in the input (compared as for `pretraining`), and 15 in the
+        embedding, where an edge weighs the root of its ends' similarity 1 / (1 + ||z - z'||^2).
+        What the score lacks to 1 is the geometric mean of what those of the two lack, with weights
+        1/3 and 2/3. k-means of the input has the best other candidate's score for the latter: the
+        input decides, with the score of k-means of the input raised there by
+        0.4 / sqrt(pairs of the graph), its standard error, less 5 (n_clusters / rows)^2. If it is
+        the best then, it is taken, else the candidate that is expected to agree most (adjusted Rand
+        index) with the right one, which each is with a probability in proportion to exp(score / d),
+        where d is twice the square of what the best score lacks to 1, but at most 0.005.
         Empty where the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.

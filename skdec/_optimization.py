@@ -77,6 +77,16 @@ def number_of_shards(batch_size: int) -> int:
     return min(max(batch_size // _SHARD_ROWS, 2), _MOST_SHARDS)
 
 
+def _keep_freed_memory() -> None:
+    """Let the C library keep up to 64 MB of freed memory for what is allocated next.
+
+    Otherwise the temporaries of each step come from the system anew, page by page, which takes 8 %
+    of a step of 1,024 rows of the paper's network. glibc keeps twice as much as the largest block
+    it has freed, of up to this size; nothing is written to the block.
+    """
+    torch.empty(2**25 - 2**13, dtype=torch.uint8)
+
+
 class ShardedOptimizer:
     """Minimise a sum of row losses over the weights of `module`, one mini-batch at a time.
 
@@ -103,6 +113,7 @@ class ShardedOptimizer:
         group: Alone = ALONE,
         share: float = 1.0,
     ):
+        _keep_freed_memory()
         device = next(module.parameters()).device
         self.settings = settings
         self._group, self._share = group, torch.tensor(share, device=device)

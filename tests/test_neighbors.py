@@ -17,12 +17,16 @@ import skdec._neighbors
 from skdec import DECClustering
 from skdec import _estimator as estimator_module
 from skdec._initialization import (
+    Judge,
     _advantage,
     _agreement,
     _chosen,
     _consensus,
+    _embedding_judge,
     _likeliest,
+    _mutual_judge,
     _scores,
+    _symmetric_graph,
     _with_gaussian_borders,
     best_partition,
     input_judge,
@@ -37,6 +41,7 @@ from skdec._neighbors import (
     nearest_neighbors,
     roughly_nearest_neighbors,
     separation,
+    squared_lengths,
 )
 from skdec._objectives import neighbor_contrast
 from skdec._pretraining import _contrast_in_groups
@@ -404,12 +409,67 @@ def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
     partitions = list(candidates.values())
     judges = [ListJudge(partitions, s) for s in ((0.80, 0.90, 0.88), (0.10, 0.70, 0.80))]
     scores = _scores(judges, candidates)
-    # Ward is its rival: in the embedding it has 0.8, too, which counts three times as much.
-    assert scores == pytest.approx([0.8, 0.75, 0.82])
+    # Ward is its rival: in the embedding it lacks 0.2, too, which counts twice.
+    lacking = np.cbrt([0.2 * 0.2**2, 0.1 * 0.3**2, 0.12 * 0.2**2])
+    assert scores == pytest.approx(1.0 - lacking)
     ahead = _scores(judges, candidates, advantage=0.09)
-    assert ahead == pytest.approx([0.8225, 0.75, 0.82])
+    assert ahead == pytest.approx([1.0 - np.cbrt(0.11 * 0.2**2), *(1.0 - lacking[1:])])
     alone = {"k-means, input": partitions[0]}
-    assert _scores(judges, alone) == pytest.approx([0.275])
+    assert _scores(judges, alone) == pytest.approx([1.0 - np.cbrt(0.2 * 0.9**2)])
+
+
+def test_the_better_of_two_good_partitions_is_that_of_the_embedding():
+    # By what is lacking it is a fifth better there, by the scores' mean it would be the worse one.
+    partitions = [np.arange(12) // 6, np.arange(12) % 2]
+    judges = [ListJudge(partitions, scores) for scores in ((0.960, 0.956), (0.9950, 0.9960))]
+    worse, better = _scores(judges, dict(zip("ab", partitions, strict=True)))
+    assert better > worse
+
+
+def test_an_advantage_beyond_a_perfect_score_leaves_a_number():
+    labels = np.zeros(12, dtype=int)
+    judge = ListJudge([labels], [1.0])
+    (score,) = _scores([judge, judge], {"k-means, input": labels}, advantage=0.5)
+    assert 1.0 - 1e-5 < score < 1.0
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_sparse_border_is_better_than_a_cut_at_a_narrow_place(seed):
+    """Half of a square on either side of sparse rows, and a narrow strip: three clusters, or two
+    that are joined and one that is cut in two."""
+    random = np.random.default_rng(seed)
+    square = random.uniform(0, 20, size=(2400, 2))
+    square = square[(np.abs(square[:, 0] - 10) > 2) | (random.random(2400) < 0.35)]
+    strip = random.uniform(0, 1, size=(600, 2)) * [40, 3] + [0, 40]
+    Z = 10 * np.concatenate([square, strip])
+    is_right_half, is_end = square[:, 0] > 10, strip[:, 0] > 20
+    bordered = np.concatenate([is_right_half, np.full(600, 2)])
+    cut = np.concatenate([np.zeros(len(square), dtype=int), 1 + is_end])
+    with Workers(1) as workers:
+        by_edges = _mutual_judge(Z, np.ones(len(Z)), 15, workers)
+        by_similarity = _embedding_judge(Z, np.ones(len(Z)), workers)
+    assert by_edges.score(cut) > by_edges.score(bordered)
+    assert by_similarity.score(bordered) > by_similarity.score(cut)
+
+
+def test_edges_between_groups_are_similarities_of_training():
+    Z, weight = np.array([[0.0], [3.0], [4.0]]), np.array([1.0, 1.0, 2.0])
+    neighbors = np.array([[1], [2], [1]])
+    graph = _symmetric_graph(Judge(Z, weight, neighbors, None)).toarray()
+    # 1 / (1 + 9), 1 / (1 + 1) and the same back, twice by the weight, over their mean of 1.1 / 3.
+    expected = np.zeros((3, 3))
+    expected[0, 1], expected[1, 2] = 0.1, 2 * (0.5 + 0.5)
+    assert graph == pytest.approx((expected + expected.T) * 3 / 1.1)
+
+
+def test_squared_lengths_are_those_of_the_edges_in_whatever_blocks(monkeypatch):
+    random = np.random.default_rng(0)
+    X = random.normal(size=(20, 3)).astype(np.float32)
+    neighbors = random.integers(20, size=(20, 4))
+    monkeypatch.setattr("skdec._batching._BLOCK_VALUES", 40)
+    expected = cdist(X.astype(float), X.astype(float), "sqeuclidean")
+    expected = np.take_along_axis(expected, neighbors, axis=1)
+    assert squared_lengths(X, neighbors) == pytest.approx(expected)
 
 
 def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():
