@@ -413,9 +413,7 @@ with Workers(1) as workers:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_memory_of_one_step_is_there_for_the_next():
-    ran = subprocess.run(
-        [sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True
-    )
+    ran = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
     without, training = map(int, ran.stdout.split())
     assert without > 5_000  # or this says nothing: 13,000 and more were seen
     assert training < without / 10
