@@ -154,7 +154,7 @@ def _mutual_judge(x: np.ndarray, weight: np.ndarray, n_neighbors: int, workers: 
 def _embedding_judge(Z: np.ndarray, weight: np.ndarray, workers: Workers) -> Judge:
     """The judge of partitions in the embedding, where long edges count less."""
     judge = _mutual_judge(Z, weight, _N_NEIGHBORS, workers)
-    return judge._replace(edges=judge.edges * np.sqrt(_similarities(Z, judge.neighbors)))
+    return judge._replace(edges=judge.edges * _closeness(Z, judge.neighbors))
 
 
 def best_partition(
@@ -336,9 +336,9 @@ def _candidates(
     """Names and labels of partitions that differ in what they take for a cluster.
 
     k-means wants compact clusters of about the same size, in the input or in the embedding.
-    Spectral clustering of small groups of rows, by the similarities along the edges between them in
-    the embedding's neighbour graph, finds long or uneven ones; the more groups, the finer the
-    shapes. Ward's method joins the same groups, one by one, to compact clusters of any size.
+    Spectral clustering of small groups of rows, by the edges between them in the embedding's
+    neighbour graph, finds long or uneven ones; the more groups, the finer the shapes. Ward's
+    method joins the same groups, one by one, to compact clusters of any size.
     """
     of_input, of_embedding = judges
     weight, spaces = of_input.weight, {_K_MEANS_OF_INPUT: of_input.x, "k-means": of_embedding.x}
@@ -389,21 +389,22 @@ def _indicators(labels: np.ndarray) -> csr_array:
     return csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
 
 
-def _similarities(Z: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-    """Of rows of the embedding to their neighbours, as training with neighbours has them; mean 1.
+def _closeness(Z: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+    """Of rows of the embedding to their neighbours: the weights of the edges between them.
 
     Between two classes rows lie less densely than inside, and edges are longer: without these
-    weights there are no more of them than where a cluster is cut in two at a narrow place.
+    weights there are no more of them than where a cluster is cut in two at a narrow place. The root
+    of the similarity by which training with neighbours compares rows, in units of the mean.
     """
-    similarities = 1.0 / (1.0 + squared_lengths(Z, neighbors))
-    return similarities / similarities.mean()
+    closeness = 1.0 / np.sqrt(1.0 + squared_lengths(Z, neighbors))
+    return closeness / closeness.mean()
 
 
 def _symmetric_graph(judge: Judge) -> csr_array:
-    """Similarities of all rows to their neighbours, mutual or not: no row is without one."""
+    """All edges between rows and their neighbours, mutual or not: no row is without one."""
     n_rows, k = judge.neighbors.shape
     ends = np.repeat(np.arange(n_rows), k), judge.neighbors.ravel()
-    edges = edge_weights(judge.neighbors, judge.weight) * _similarities(judge.x, judge.neighbors)
+    edges = edge_weights(judge.neighbors, judge.weight) * _closeness(judge.x, judge.neighbors)
     graph = csr_array((edges.ravel(), ends), shape=(n_rows, n_rows))
     return graph + graph.T
 

@@ -452,14 +452,15 @@ def test_a_sparse_border_is_better_than_a_cut_at_a_narrow_place(seed):
     assert by_similarity.score(bordered) > by_similarity.score(cut)
 
 
-def test_edges_between_groups_are_similarities_of_training():
+def test_an_edge_weighs_the_root_of_its_ends_similarity_in_training():
     Z, weight = np.array([[0.0], [3.0], [4.0]]), np.array([1.0, 1.0, 2.0])
     neighbors = np.array([[1], [2], [1]])
     graph = _symmetric_graph(Judge(Z, weight, neighbors, None)).toarray()
-    # 1 / (1 + 9), 1 / (1 + 1) and the same back, twice by the weight, over their mean of 1.1 / 3.
+    # The similarities are 1 / (1 + 9) and 1 / (1 + 1), of the last two rows both ways.
+    closeness = np.sqrt([0.1, 0.5, 0.5])
     expected = np.zeros((3, 3))
-    expected[0, 1], expected[1, 2] = 0.1, 2 * (0.5 + 0.5)
-    assert graph == pytest.approx((expected + expected.T) * 3 / 1.1)
+    expected[0, 1], expected[1, 2] = closeness[0], 2 * (closeness[1] + closeness[2])
+    assert graph == pytest.approx((expected + expected.T) / closeness.mean())
 
 
 def test_squared_lengths_are_those_of_the_edges_in_whatever_blocks(monkeypatch):
