@@ -101,6 +101,11 @@ class Judge(NamedTuple):
         """The separation of the clusters that the labels of its rows give."""
         return separation(self.neighbors, self.edges, labels)
 
+    def plain(self) -> Judge:
+        """The same with edges that weigh the product of their ends' weights."""
+        plain = edge_weights(self.neighbors, self.weight)
+        return self._replace(edges=np.where(self.edges > 0, plain, 0.0))
+
 
 class Partition(NamedTuple):
     """Labels of the judge's rows; every candidate's score by its name.
@@ -218,8 +223,12 @@ def _mean_score(of_input: np.ndarray, of_embedding: np.ndarray) -> np.ndarray:
 
     It is several times as much in the input: in a mean of the scores the input would decide.
     """
-    lacking = [np.maximum(1.0 - scores, _LEAST_LACKING) for scores in (of_input, of_embedding)]
-    return 1.0 - lacking[0] ** (1.0 - _EMBEDDING_WEIGHT) * lacking[1] ** _EMBEDDING_WEIGHT
+    lacking = [np.log(np.maximum(1.0 - s, _LEAST_LACKING)) for s in (of_input, of_embedding)]
+    return 1.0 - np.exp(_weighted(*lacking))
+
+
+def _weighted(of_input: np.ndarray, of_embedding: np.ndarray) -> np.ndarray:
+    return (1.0 - _EMBEDDING_WEIGHT) * of_input + _EMBEDDING_WEIGHT * of_embedding
 
 
 def _chosen(judges: Sequence[Judge], candidates: dict[str, np.ndarray], n_clusters: int) -> str:
@@ -257,16 +266,20 @@ def _with_gaussian_borders(judges: Sequence[Judge], labels: np.ndarray) -> np.nd
     """Each row in the cluster whose Gaussian in the embedding is the likeliest to have made it.
 
     A graph does not tell where exactly a border has to be; for clusters that are anything like
-    Gaussians their densities do. Where the score falls by more than the standard error that it has
-    in the input they are not, and the `labels` stay.
+    Gaussians their densities do. Where the mean of the scores falls by more than the standard error
+    of that of the input they are not, and the `labels` stay. Long edges count in full here: it is
+    the rows with long edges that are moved.
     """
     of_input, of_embedding = judges
     with scikit_learn_alone():
         moved = _likeliest(of_embedding.x.astype(np.float64), of_embedding.weight, labels)
     if len(np.unique(moved)) < len(np.unique(labels)):
         return labels
-    before, after = _scores(judges, {"as it is": labels, "moved": moved})
-    return labels if after < before - _standard_error(of_input.n_pairs) else moved
+    fallen = [
+        judge.score(labels) - judge.score(moved) for judge in (of_input, of_embedding.plain())
+    ]
+    is_worse = _weighted(*fallen) > _standard_error(of_input.n_pairs)
+    return labels if is_worse else moved
 
 
 def _likeliest(Z: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> np.ndarray:
