@@ -235,9 +235,10 @@ class DECClustering(
         below 2,000 clusters also spectral clustering and Ward's linkage of small groups of rows,
         and the consensus of all these), takes the one that best keeps to the neighbourhoods of the
         input and of the embedding (`init_scores_`), moves each row to the cluster whose Gaussian
-        in the embedding is the likeliest, unless this lowers the score by more than its standard
-        error (k-means of the input stays as it is), and trains network and centres to agree with
-        the result. Self-training that lowers the score of the input by more than 0.01 is undone.
+        in the embedding is the likeliest, unless this lowers the mean of the two graphs' scores,
+        all edges counting alike, by more than the standard error (k-means of the input stays as it
+        is), and trains network and centres to agree with the result. Self-training that lowers the
+        score of the input by more than 0.01 is undone.
     n_init : int, default=10
         Restarts of k-means, the best of which is kept (published: 20).
     alpha : float, default=1.0

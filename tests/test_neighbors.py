@@ -518,6 +518,22 @@ def test_borders_of_clusters_that_are_not_gaussian_stay(monkeypatch):
     assert np.array_equal(_with_gaussian_borders(judges, y), moved)
 
 
+def test_borders_are_judged_by_edges_that_count_in_full(monkeypatch):
+    X, y = make_moons(400, noise=0.05, random_state=0)
+    of_input, of_embedding = in_the_plane(X)
+    moved = _likeliest(X, np.ones(400), y)
+    is_cut = moved[of_embedding.neighbors] != moved[:, None]
+    long = of_embedding._replace(edges=of_embedding.edges * np.where(is_cut, 1e-3, 1.0))
+    assert np.array_equal(long.plain().edges, of_embedding.edges)
+    falls = [judge.score(y) - judge.score(moved) for judge in (of_input, of_embedding, long)]
+    assert falls[2] < falls[1] / 2
+    # A standard error by which they would be moved if long edges counted less here.
+    between = falls[0] / 3 + (falls[1] + falls[2]) / 3
+    error = between * np.sqrt(of_input.n_pairs)
+    monkeypatch.setattr("skdec._initialization._STANDARD_ERROR", error)
+    assert np.array_equal(_with_gaussian_borders((of_input, long), y), y)
+
+
 def test_no_cluster_is_lost_to_a_gaussian_that_covers_it():
     random = np.random.default_rng(0)
     Z = np.concatenate([random.normal(size=(400, 2)), random.normal(size=(3, 2)) * 0.5])
