@@ -432,7 +432,7 @@ class DECClustering(
     batches and blocks of at most 32 MB (in float64) are scaled one at a time, to the same bits as
     for the array in memory. The same goes for arrays in memory of less than four bytes a value
     while training on the CPU; of others training keeps a float32 copy on the device. Beside the
-    network and some blocks, `fit` then takes about 1,400 bytes for each row at ten clusters of the
+    network and some blocks, `fit` then takes about 1,800 bytes for each row at ten clusters of the
     default embedding, whatever the number of features, and up to 512 MB and 23 kB a feature more
     where neighbours are sought in more components than 50. A callable `init` is given all distinct
     rows at once, as they are. `score` and the choice among partitions look at 10,000 rows, or 10
