@@ -185,10 +185,14 @@ class DECClustering(
         autoencoder: the nearest neighbours of each row in the input are found once, and the encoder
         is trained on mini-batches of rows, each with one of its neighbours, with the contrastive
         loss InfoNCE in the kernel of DEC's Eq. 1 [3]_. Inputs of more than 100 features are
-        compared by the direction of their 50 leading principal components, or of 100, 200 or 400
-        where two random halves of the features then agree better who is a neighbour of whom. While
-        that lasts, the network's first layer, if it is a `torch.nn.Linear` with bias, takes the 100
-        leading principal components of wider inputs, or as many. The decoder is trained alone.
+        compared by the direction of their 50 leading principal components, or of 100, 200, 400 or
+        800 where two random halves of the features then agree better who is close to whom. If
+        these agree so well that five neighbours are enough (see `n_neighbors`), those of the 30
+        nearest, or of twice as many as are wanted, are taken of whose difference ridge regression
+        on the differences to a row's five nearest leaves least, for the one or the other of the two
+        rows, whichever is more [6]_. While that lasts, the network's first layer, if it is a
+        `torch.nn.Linear` with bias, takes the 100 leading principal components of wider inputs, or
+        as many. The decoder is trained alone.
     pretrain_steps : "auto" or int, default="auto"
         Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
@@ -467,6 +471,8 @@ class DECClustering(
        Parameter Models". SC 2020, arXiv:1910.02054.
     .. [5] Jordan et al. "Muon: An optimizer for hidden layers in neural networks". 2024,
        https://kellerjordan.github.io/posts/muon/.
+    .. [6] Vincent, Bengio. "K-Local Hyperplane and Convex Distance Nearest Neighbor Algorithms".
+       NIPS 2001.
 
     Examples
     --------

@@ -146,19 +146,23 @@ def input_judge(
     rows = np.arange(len(weight))
     components = hoods.components(x, rows, rows, seed)
     leading = leading_components(components.__getitem__, rows, seed).of(rows)
-    judge = _mutual_judge(hoods.places(components), weight, _N_JUDGED_NEIGHBORS, workers)
-    return judge._replace(x=leading)
+    neighbors = hoods.nearest(
+        hoods.places(components),
+        _N_JUDGED_NEIGHBORS,
+        lambda places, n_neighbors: nearest_neighbors(places, n_neighbors, workers),
+        workers,
+    )
+    return _mutual_judge(leading, weight, neighbors)
 
 
-def _mutual_judge(x: np.ndarray, weight: np.ndarray, n_neighbors: int, workers: Workers) -> Judge:
-    """The judge whose edges join rows that are among each other's nearest neighbours."""
-    neighbors = nearest_neighbors(x, n_neighbors, workers)
+def _mutual_judge(x: np.ndarray, weight: np.ndarray, neighbors: np.ndarray) -> Judge:
+    """The judge whose edges join rows that are among each other's neighbours."""
     return Judge(x, weight, neighbors, edge_weights(neighbors, weight) * mutual(neighbors))
 
 
 def _embedding_judge(Z: np.ndarray, weight: np.ndarray, workers: Workers) -> Judge:
     """The judge of partitions in the embedding, where long edges count less."""
-    judge = _mutual_judge(Z, weight, _N_NEIGHBORS, workers)
+    judge = _mutual_judge(Z, weight, nearest_neighbors(Z, _N_NEIGHBORS, workers))
     return judge._replace(edges=judge.edges * _closeness(Z, judge.neighbors))
 
 

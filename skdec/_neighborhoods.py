@@ -10,6 +10,7 @@ import numpy as np
 
 from ._batching import row_blocks
 from ._components import leading_components
+from ._hyperplanes import n_candidates, nearest_by_hyperplanes
 from ._neighbors import nearest_neighbors
 from ._threads import Workers, scikit_learn_alone
 
@@ -36,10 +37,15 @@ _SIGNAL_TO_NOISE, _LEAST_NEIGHBORS, _MOST_NEIGHBORS = 1.6, 5, 20
 
 
 class Neighborhoods(NamedTuple):
-    """In how many leading components neighbours are sought, if in any, and how many of them."""
+    """In how many leading components neighbours are sought, if in any, and how many of them.
+
+    With `by_hyperplanes` they are chosen from more of the nearest rows, by the directions to the
+    very nearest. These have to be reliable for that.
+    """
 
     n_components: int | None
     n_neighbors: int
+    by_hyperplanes: bool = False
 
     def components(
         self, x: Callable[[np.ndarray], np.ndarray], some: np.ndarray, rows: np.ndarray, seed: int
@@ -60,6 +66,23 @@ class Neighborhoods(NamedTuple):
         """
         return components if self.n_components is None else _directions(components)
 
+    def nearest(
+        self,
+        places: np.ndarray,
+        n_neighbors: int,
+        find: Callable[[np.ndarray, int], np.ndarray],
+        workers: Workers,
+    ) -> np.ndarray:
+        """So many neighbours of each row, given its place.
+
+        Those that `find` finds by distance, nearest first, or the nearest by hyperplanes of more of
+        these.
+        """
+        if not self.by_hyperplanes:
+            return find(places, n_neighbors)
+        candidates = find(places, n_candidates(n_neighbors))
+        return nearest_by_hyperplanes(places, candidates, n_neighbors, workers)
+
 
 # Those of narrow rows.
 PLAIN = Neighborhoods(None, _LEAST_NEIGHBORS)
@@ -79,7 +102,8 @@ def neighborhoods(
     have little in the leading ones, as most texts, are wrongly alike there, and alike in their
     errors, which no training evens out. The nearest tell how many neighbours a row needs: the more,
     the fewer of those by one half are confirmed by the other. Images have most confirmed, texts and
-    counts of single cells few.
+    counts of single cells few. Where so many are confirmed that the least number is enough,
+    neighbours are chosen by hyperplanes.
     """
     least = _N_COMPONENTS[0]
     n_features = x(rows[:1]).shape[1]
@@ -99,8 +123,9 @@ def neighborhoods(
     n_components = next(c for c, a in zip(numbers, agreements, strict=True) if a >= enough)
     share = _confirmed([z[:, :n_components] for z in spaces], workers)
     least_share = _SIGNAL_TO_NOISE / math.sqrt(_MOST_NEIGHBORS)
-    n_neighbors = round((_SIGNAL_TO_NOISE / max(share, least_share)) ** 2)
-    return Neighborhoods(max(least, n_components), max(_LEAST_NEIGHBORS, n_neighbors))
+    wanted = round((_SIGNAL_TO_NOISE / max(share, least_share)) ** 2)
+    n_neighbors = max(_LEAST_NEIGHBORS, wanted)
+    return Neighborhoods(max(least, n_components), n_neighbors, wanted <= _LEAST_NEIGHBORS)
 
 
 def _halves(

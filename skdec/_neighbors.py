@@ -80,6 +80,8 @@ def roughly_nearest_neighbors(
 ) -> np.ndarray:
     """As `nearest_neighbors`, but a few are not the nearest, in a time in proportion to the rows.
 
+    Of many rows the numbers are int32, half of the memory.
+
     In few dimensions they are sought in random blocks of rows, all of up to 131,072, with some
     slack. In many, of more than 16,384 rows, in the leaves of random projection trees [1]_.
 
@@ -100,11 +102,11 @@ def _by_forest(
     X: np.ndarray, n_neighbors: int, random: np.random.Generator, workers: Workers
 ) -> np.ndarray:
     """The nearest of those that share a leaf with a row in one of several trees."""
-    found = np.empty((len(X), 0), dtype=np.int64)
-    for _ in range(_N_TREES):
-        leaves = _leaves(X, np.arange(len(X)), max(_LEAF_ROWS, 4 * (n_neighbors + 1)), random)
-        more = np.concatenate([found, _within(leaves, X, n_neighbors, workers)], axis=1)
-        found = _nearest_of(X, more, n_neighbors)
+    rows, most = np.arange(len(X)), max(_LEAF_ROWS, 4 * (n_neighbors + 1))
+    found = _within(_leaves(X, rows, most, random), X, n_neighbors, workers)
+    for _ in range(_N_TREES - 1):
+        more = _within(_leaves(X, rows, most, random), X, n_neighbors, workers)
+        _take_nearer(X, found, more, workers)
     return found
 
 
@@ -128,22 +130,23 @@ def _within(
     """The nearest other rows of each row in its part of the rows."""
     parts = list(parts)
     n_neighbors = min(n_neighbors, min(map(len, parts)) - 1)
-    found = np.empty((len(X), n_neighbors), dtype=np.int64)
+    found = np.empty((len(X), n_neighbors), dtype=np.int32)
     for part in parts:
         found[part] = part[nearest_neighbors(X[part], n_neighbors, workers, _SLACK)]
     return found
 
 
-def _nearest_of(X: np.ndarray, candidates: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """The nearest of the candidates of each row, among which some may be given twice."""
-    found = np.empty((len(X), n_neighbors), dtype=np.int64)
-    for rows in row_blocks(len(X), candidates.shape[1] * X.shape[1]):
-        some = np.sort(candidates[rows], axis=1)
+def _take_nearer(X: np.ndarray, found: np.ndarray, more: np.ndarray, workers: Workers) -> None:
+    """Have in `found` the nearest of each row's `found` and `more`; some may be in both."""
+
+    def take(rows: slice) -> None:
+        some = np.sort(np.concatenate([found[rows], more[rows]], axis=1), axis=1)
         distances = np.square(X[rows, None] - X[some]).sum(axis=2)
         distances[:, 1:][some[:, 1:] == some[:, :-1]] = np.inf
-        nearest = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
+        nearest = np.argsort(distances, axis=1, kind="stable")[:, : found.shape[1]]
         found[rows] = np.take_along_axis(some, nearest, axis=1)
-    return found
+
+    workers.map(take, list(row_blocks(len(X), 8 * found.shape[1] * X.shape[1])))
 
 
 def edge_weights(neighbors: np.ndarray, weight: np.ndarray) -> np.ndarray:

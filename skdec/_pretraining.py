@@ -369,8 +369,13 @@ def _neighbors_in_the_input(training: _Training) -> Tensor:
     n_neighbors = math.ceil(hoods.n_neighbors * training.group.share(n_rows))
     some, rows = training.some_rows(), np.arange(n_rows)
     places = hoods.places(hoods.components(training.rows, some, rows, seed))
-    found = roughly_nearest_neighbors(places, n_neighbors, seed, training.workers)
-    return torch.from_numpy(found)
+    found = hoods.nearest(
+        places,
+        n_neighbors,
+        lambda places, n: roughly_nearest_neighbors(places, n, seed, training.workers),
+        training.workers,
+    )
+    return torch.from_numpy(found).long()
 
 
 @contextmanager

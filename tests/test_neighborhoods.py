@@ -48,7 +48,9 @@ def test_the_less_is_confirmed_the_more_neighbours():
 )
 def test_neighbours_make_up_for_noise_by_the_root_of_their_number(share, expected, monkeypatch):
     monkeypatch.setattr(neighborhoods_module, "_confirmed", lambda spaces, workers: share)
-    assert found(low_rank(0.01)).n_neighbors == expected
+    hoods = found(low_rank(0.01))
+    assert hoods.n_neighbors == expected
+    assert hoods.by_hyperplanes == (expected == 5)
 
 
 def test_agreement_is_the_correlation_of_the_cosines_of_all_pairs():
@@ -72,7 +74,7 @@ def test_images_need_few_neighbours():
     X, _ = load_digits(return_X_y=True)
     larger = X.reshape(-1, 8, 8).repeat(2, axis=1).repeat(2, axis=2).reshape(-1, 256)
     noisy = larger + np.random.default_rng(0).normal(size=larger.shape)
-    assert found(noisy) == Neighborhoods(50, 5)
+    assert found(noisy) == Neighborhoods(50, 5, True)
 
 
 def test_as_many_components_as_tell_more():
@@ -116,9 +118,9 @@ def test_scale_and_origin_do_not_matter(change):
 def test_columns_that_do_not_vary_do_not_count():
     random = np.random.default_rng(0)
     X = np.zeros((100, 500))
-    assert found(X) == Neighborhoods(50, 5)
+    assert found(X) == Neighborhoods(50, 5, True)
     X[:, ::10] = random.normal(size=(100, 50))
-    assert found(X) == Neighborhoods(50, 5)
+    assert found(X) == Neighborhoods(50, 5, True)
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])

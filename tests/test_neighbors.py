@@ -446,7 +446,7 @@ def test_a_sparse_border_is_better_than_a_cut_at_a_narrow_place(seed):
     bordered = np.concatenate([is_right_half, np.full(600, 2)])
     cut = np.concatenate([np.zeros(len(square), dtype=int), 1 + is_end])
     with Workers(1) as workers:
-        by_edges = _mutual_judge(Z, np.ones(len(Z)), 15, workers)
+        by_edges = _mutual_judge(Z, np.ones(len(Z)), nearest_neighbors(Z, 15, workers))
         by_similarity = _embedding_judge(Z, np.ones(len(Z)), workers)
     assert by_edges.score(cut) > by_edges.score(bordered)
     assert by_similarity.score(bordered) > by_similarity.score(cut)

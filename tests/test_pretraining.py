@@ -7,6 +7,7 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from skdec._callbacks import Task
+from skdec._hyperplanes import nearest_by_hyperplanes
 from skdec._neighborhoods import Neighborhoods
 from skdec._networks import Architecture, weights_of
 from skdec._objectives import mean_squared_error
@@ -407,14 +408,14 @@ def test_neighbors_are_those_of_wide_rows_by_components_of_some_of_them(workers,
             asked.append(len(at))
             return noisy[at]
 
-    hoods = Neighborhoods(50, 4)
+    hoods = Neighborhoods(50, 4, by_hyperplanes=True)
     training = _Training(Spy(), torch.ones(300), SETTINGS, workers, torch.float32, hoods=hoods)
     found = _neighbors_in_the_input(training).numpy()
     assert 100 in asked
-    distances = cdist(X - X.mean(axis=0), X - X.mean(axis=0), "cosine")
-    np.fill_diagonal(distances, np.inf)
-    expected = np.argsort(distances, axis=1)[:, :4]
-    # The mean of 100 rows is not quite that of all.
+    directions = X - X[training.some_rows()].mean(axis=0)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    nearest = np.argsort(cdist(directions, directions), axis=1)[:, 1:31]
+    expected = nearest_by_hyperplanes(directions, nearest, 4, workers)
     assert np.mean([len({*a} & {*b}) / 4 for a, b in zip(found, expected, strict=True)]) > 0.95
 
 
