@@ -118,9 +118,9 @@ def test_scale_and_origin_do_not_matter(change):
 def test_columns_that_do_not_vary_do_not_count():
     random = np.random.default_rng(0)
     X = np.zeros((100, 500))
-    assert found(X) == Neighborhoods(50, 5, True)
+    assert found(X) == Neighborhoods(50, 5)
     X[:, ::10] = random.normal(size=(100, 50))
-    assert found(X) == Neighborhoods(50, 5, True)
+    assert found(X) == Neighborhoods(50, 5)
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
