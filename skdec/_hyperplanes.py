@@ -32,14 +32,15 @@ class _Hyperplanes(NamedTuple):
     @classmethod
     def of(cls, X: np.ndarray, spanning: np.ndarray) -> _Hyperplanes:
         n_rows, n_spanning = spanning.shape
-        products = np.empty((n_rows, n_spanning, n_spanning), dtype=X.dtype)
+        inverse = np.empty((n_rows, n_spanning, n_spanning), dtype=X.dtype)
+        ridge, identity = np.empty(n_rows, dtype=X.dtype), np.eye(n_spanning, dtype=X.dtype)
         for rows in row_blocks(n_rows, n_spanning * X.shape[1]):
             differences = X[spanning[rows]] - X[rows, None]
-            products[rows] = differences @ differences.swapaxes(1, 2)
-        mean_square = np.trace(products, axis1=1, axis2=2) / n_spanning
-        ridge = np.maximum(_RIDGE * mean_square, np.finfo(X.dtype).tiny ** 0.5)
-        identity = np.eye(n_spanning, dtype=X.dtype)
-        return cls(spanning, np.linalg.inv(products + ridge[:, None, None] * identity), ridge)
+            products = differences @ differences.swapaxes(1, 2)
+            mean_square = np.trace(products, axis1=1, axis2=2) / n_spanning
+            ridge[rows] = np.maximum(_RIDGE * mean_square, np.finfo(X.dtype).tiny ** 0.5)
+            inverse[rows] = np.linalg.inv(products + ridge[rows, None, None] * identity)
+        return cls(spanning, inverse, ridge)
 
     def left_over(self, X: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Squared lengths of what the hyperplanes of `rows` leave of the differences to `others`.
