@@ -80,7 +80,7 @@ def roughly_nearest_neighbors(
 ) -> np.ndarray:
     """As `nearest_neighbors`, but a few are not the nearest, in a time in proportion to the rows.
 
-    Of many rows the numbers are int32, half of the memory.
+    The numbers may be int32, which take half of the memory.
 
     In few dimensions they are sought in random blocks of rows, all of up to 131,072, with some
     slack. In many, of more than 16,384 rows, in the leaves of random projection trees [1]_.
