@@ -48,18 +48,23 @@ def in_tiles(
     X: Tensor | ScaledRows,
     workers: Workers,
     tile_rows: int,
+    last_rows: int | None = None,
 ) -> Tensor:
     """`function` applied to the rows of `X` in tiles of one fixed size, without gradients.
 
-    The last tile is padded: each row's result is the same bits whichever rows stand beside
-    it, and however many there are. Nothing but the results is kept.
+    What is left at the end comes in tiles of `last_rows` rows (by default as many as in the
+    others), of which the last one is padded: each row's result is the same bits whichever rows
+    stand beside it, and however many there are. Nothing but the results is kept.
     """
     results: list[Tensor] = []
     allocation = threading.Lock()
+    last_rows = last_rows or tile_rows
+    n_whole = len(X) // tile_rows * tile_rows
 
     def apply_to_tile(start: int) -> None:
-        rows = X[start : start + tile_rows]
-        n_missing = tile_rows - len(rows)
+        size = tile_rows if start < n_whole else last_rows
+        rows = X[start : start + size]
+        n_missing = size - len(rows)
         padded = torch.cat([rows, rows.new_zeros(n_missing, X.shape[1])]) if n_missing else rows
         with torch.no_grad():
             result = function(padded)[: len(rows)]
@@ -68,7 +73,8 @@ def in_tiles(
                 results.append(result.new_empty(len(X), *result.shape[1:]))
         results[0][start : start + len(rows)] = result
 
-    workers.map(apply_to_tile, range(0, len(X), tile_rows))
+    whole, last = range(0, n_whole, tile_rows), range(n_whole, len(X), last_rows)
+    workers.map(apply_to_tile, [*whole, *last])
     return results[0]
 
 

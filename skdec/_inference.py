@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -26,8 +27,15 @@ from ._threads import Workers
 _TILE_ROWS = 16
 _ACCELERATOR_TILE_ROWS = 1024
 
-# Within `fit` nobody asks for a single row: more of them take half the time.
+# Products of more rows take a fraction of the time. Within `fit`, where nobody asks for a single
+# row, they are always of so many; for rows that have to get the bits of a single one wherever this
+# machine's kernels give the same bits in both. Whether they do is tried where there are
+# so many rows that it costs little.
 _MANY_ROWS = 256
+_WORTH_A_TRIAL = 4 * _MANY_ROWS
+
+# The modules that have been tried.
+_SAME_BITS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 # Rows whose soft assignment is computed at once, and rows that one thread scales at once.
 _ASSIGNED_ROWS = 64
@@ -41,8 +49,24 @@ def apply_to_rows(
 
     With `as_alone` each row gets the bits that it would get as the only row of a call.
     """
-    tile_rows = _tile_rows(x.device) if as_alone else max(_MANY_ROWS, _tile_rows(x.device))
-    return in_tiles(lambda rows: forward(module, rows), x, workers, tile_rows)
+    few = _tile_rows(x.device)
+    many = max(_MANY_ROWS, few)
+    if as_alone and many > few and not _gives_same_bits(module, x):
+        many = few
+    return in_tiles(lambda rows: forward(module, rows), x, workers, many, few)
+
+
+def _gives_same_bits(module: nn.Module, x: Tensor | ScaledRows) -> bool:
+    """Whether a row is known to get the same bits in a tile of many rows as in one of few."""
+    if module not in _SAME_BITS and len(x) >= _WORTH_A_TRIAL:
+        rows = x[:_MANY_ROWS]
+        with torch.no_grad():
+            whole = forward(module, rows)
+            parts = torch.cat([forward(module, few) for few in rows.split(_TILE_ROWS)])
+        if len(whole.unique(dim=0)) < len(whole) // 2:
+            return False  # rows that are all alike would not tell
+        _SAME_BITS[module] = torch.equal(whole, parts)
+    return _SAME_BITS.get(module, False)
 
 
 def _tile_rows(device: torch.device) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -21,15 +24,32 @@ _POLYNOMIALS = (
 _CUSHION = 1.04
 
 
+class Stack(NamedTuple):
+    """Where in a vector a stack of matrices lies, groups of `size` rows of `width` numbers.
+
+    The first `n_rows` of each group are rows of parameters, the others zeros that fill it up.
+    """
+
+    start: int
+    n_rows: Tensor
+    size: int
+    width: int
+
+    def of(self, vector: Tensor) -> Tensor:
+        """Its matrices, of shape (n_groups, size, width)."""
+        n_groups = len(self.n_rows)
+        numbers = vector[self.start : self.start + n_groups * self.size * self.width]
+        return numbers.view(n_groups, self.size, self.width)
+
+
 class Muon:
     """Steps of one size for every neuron, in all directions that its group's gradient has [1].
 
-    `weights` is a stack of groups of neurons, of shape (n_groups, neurons, inputs), and `gradient`
-    their gradient, which may be of another precision: that of all products. A group's Nesterov
-    momentum is brought near to the closest matrix with orthonormal rows: a step moves a neuron's
-    weights by a vector whose length is about `lr`, from a quarter (of a single neuron, or input) to
-    twice, whatever the gradient's size. `n_rows` says how many neurons each group really has, where
-    zeros fill it up.
+    `weights` is a vector that consists of `stacks` of groups of neurons, of which each row has the
+    weights of a neuron's inputs. Their `gradient` may be of another precision: that of all
+    products. A group's Nesterov momentum is brought near to the closest matrix with orthonormal
+    rows: a step moves a neuron's weights by a vector whose length is about `lr`, from a quarter (of
+    a single neuron, or input) to twice, whatever the gradient's size.
 
     It has the part of the interface of torch's optimisers that training needs.
 
@@ -42,21 +62,29 @@ class Muon:
     """
 
     def __init__(
-        self, weights: Tensor, gradient: Tensor, n_rows: Tensor, lr: float, momentum: float
+        self,
+        weights: Tensor,
+        gradient: Tensor,
+        stacks: Sequence[Stack],
+        lr: float,
+        momentum: float,
     ):
         self.param_groups = [{"lr": lr, "momentum": momentum}]
-        self._weights, self._gradient, self._n_rows = weights, gradient, n_rows
-        self._momentum = torch.zeros_like(gradient)
+        self._gradient, self._momentum = gradient, torch.zeros_like(gradient)
+        self._weights = [stack.of(weights) for stack in stacks]
+        self._matrices = [stack.of(gradient) for stack in stacks]
+        self._n_rows = [stack.n_rows.to(weights.device) for stack in stacks]
 
     @torch.no_grad()
     def step(self) -> None:
         """One step down; there is something else in `gradient` then."""
         (group,) = self.param_groups
         self._momentum.lerp_(self._gradient, 1.0 - group["momentum"])
-        ahead = self._gradient.lerp_(self._momentum, group["momentum"])
-        # To add numbers of two precisions takes several times as long.
-        change = orthogonalized(ahead, self._n_rows).float()
-        self._weights.add_(change, alpha=-group["lr"])
+        self._gradient.lerp_(self._momentum, group["momentum"])  # that of the next step, about
+        changes = orthogonalized(self._matrices, self._n_rows)
+        for weights, change in zip(self._weights, changes, strict=True):
+            # To add numbers of two precisions takes several times as long.
+            weights.add_(change.float(), alpha=-group["lr"])
 
     def state_dict(self) -> dict:
         """What the next steps depend on, in the form of torch's optimisers; not a copy."""
@@ -67,33 +95,43 @@ class Muon:
         self._momentum.copy_(state["state"][0]["momentum"])
 
 
-def orthogonalized(stack: Tensor, n_rows: Tensor) -> Tensor:
-    """`stack` with more equal singular values of each matrix; rows of about length 1.
+def orthogonalized(stacks: Sequence[Tensor], n_rows: Sequence[Tensor]) -> list[Tensor]:
+    """Stacks of matrices with more equal singular values; rows of about length 1.
 
-    All but the first `n_rows` rows of a matrix are zeros, and stay so.
+    All but the first `n_rows` rows of a matrix are zeros, and stay so. All Gram matrices of one
+    size go through the polynomials together: a few large operations take less time than many small
+    ones, most of all where threads have to wait for each other before each.
     """
-    *_, size, n_columns = stack.shape
-    square = (n_rows / n_columns).clamp_min(1.0)[:, None, None]
-    if size <= n_columns:
-        return _equalized(stack, square)
-    return _equalized(stack.mT, square).mT
+    wide = [X if X.shape[1] <= X.shape[2] else X.mT for X in stacks]
+    grams = [X @ X.mT for X in wide]
+    squares = [(n / X.shape[2]).clamp_min(1.0) for n, X in zip(n_rows, stacks, strict=True)]
+    equalized = dict.fromkeys(range(len(stacks)))
+    for size in {len(gram[0]) for gram in grams}:
+        some = [k for k, gram in enumerate(grams) if len(gram[0]) == size]
+        together = torch.cat([grams[k] for k in some]), torch.cat([squares[k] for k in some])
+        factors = _equalizers(*together).split([len(grams[k]) for k in some])
+        equalized |= {k: factor @ wide[k] for k, factor in zip(some, factors, strict=True)}
+    return [
+        found if X.shape[1] <= X.shape[2] else found.mT
+        for found, X in zip(equalized.values(), stacks, strict=True)
+    ]
 
 
-def _equalized(X: Tensor, square: Tensor) -> Tensor:
-    """The polynomials of each matrix of a stack, none with more rows than columns.
+def _equalizers(A: Tensor, square: Tensor) -> Tensor:
+    """What matrices X, none with more rows than columns, have to be multiplied by.
 
-    They are those of the small Gram matrix: only its making and the last product take `X` itself.
-    Squares of singular values come near to `square`.
+    It is made of their Gram matrices `A` alone, X X^T. Squares of singular values come near to
+    `square`.
     """
-    A, Q = X @ X.mT, None
-    # The root of the trace bounds the largest singular value: in its units none exceeds 1.
-    trace = A.diagonal(dim1=1, dim2=2).sum(dim=1, dtype=torch.float32)[:, None, None]
-    trace = trace.clamp_min(1e-30) * _CUSHION
-    A = (A / trace).to(X.dtype)
+    # The root of the trace bounds the largest singular value: in its units none exceeds 1. They are
+    # rounded, not what is measured in them.
+    trace = A.diagonal(dim1=1, dim2=2).sum(dim=1, dtype=torch.float32)
+    unit = (1.0 / (trace.clamp_min(1e-30) * _CUSHION)).to(A.dtype)[:, None, None]
+    A, Q = A * unit, None
     for position, (a, b, c) in enumerate(_POLYNOMIALS):
         P = torch.baddbmm(A, A, A, beta=b, alpha=c)
         P.diagonal(dim1=1, dim2=2).add_(a)
         Q = P if Q is None else P @ Q
         if position < len(_POLYNOMIALS) - 1:
             A = A @ (P @ P)
-    return (Q * (square / trace).sqrt()).to(X.dtype) @ X
+    return Q * (square[:, None, None] * unit).sqrt().to(A.dtype)

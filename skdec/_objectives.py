@@ -57,24 +57,24 @@ def kl_divergence(P: Tensor, log_Q: Tensor) -> Tensor:
     return (torch.xlogy(P, P) - P * log_Q).sum(dim=1)
 
 
-def neighbor_contrast(Z: Tensor, neighbors: Tensor, rows: Tensor) -> Tensor:
+def neighbor_contrast(ends: Tensor, rows: Tensor) -> Tensor:
     """Contrastive loss of groups of pairs of neighbours, of shape (n_groups, n_pairs).
 
     InfoNCE as in [2]_: each end of a pair has to be found among all other rows of its group by the
     other end, with the similarity 1 / (1 + ||z - z'||^2), which is the kernel of Eq. 1 with one
-    degree of freedom: -log of its share in the sum over these rows. `Z` and `neighbors` are the
-    embeddings of the pairs' ends, of shape (n_groups, n_pairs, embedding_dim), and `rows` the row
-    numbers of the ends, first those of `Z`, of shape (n_groups, 2 n_pairs): a row is no contrast to
-    itself.
+    degree of freedom: -log of its share in the sum over these rows. `ends` are the embeddings of
+    the pairs' ends, of shape (n_groups, 2 n_pairs, embedding_dim), in each group first one end of
+    all pairs, then the other, and `rows` their row numbers: a row is no contrast to itself.
     """
-    ends = torch.cat([Z, neighbors], dim=1)
-    ends = ends - ends.detach().mean(dim=1, keepdim=True)  # against cancellation in what follows
-    norms = ends.square().sum(dim=2)
-    distances = torch.baddbmm(norms[:, None, :], ends, ends.mT, alpha=-2.0) + norms[:, :, None]
-    kernel = (1.0 + distances.clamp_min(0.0)).reciprocal()
+    centered = ends - ends.detach().mean(dim=1, keepdim=True)  # against cancellation
+    norms = centered.square().sum(dim=2)
+    distances = torch.baddbmm(norms[:, None, :], centered, centered.mT, alpha=-2.0)
+    kernel = (1.0 + torch.relu(distances + norms[:, :, None])).reciprocal()
     itself = rows[:, :, None] == rows[:, None, :]
-    totals = kernel.masked_fill(itself, 0.0).sum(dim=2).log().chunk(2, dim=1)
-    return torch.log1p((Z - neighbors).square().sum(dim=2)) + (totals[0] + totals[1]) / 2.0
+    totals = kernel.masked_fill(itself, 0.0).sum(dim=2).log()
+    one, other = ends.chunk(2, dim=1)
+    apart = torch.log1p((one - other).square().sum(dim=2))
+    return apart + totals.unflatten(1, (2, -1)).mean(dim=1)
 
 
 def mean_squared_error(decoded: Tensor, x: Tensor) -> Tensor:

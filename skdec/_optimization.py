@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ._backend import LocalRandomness, draws_nothing, random_stream
 from ._distributed import ALONE, Alone
-from ._muon import GROUP_ROWS, Muon
+from ._muon import GROUP_ROWS, Muon, Stack
 from ._sgd import SGD
 from ._threads import Workers
 
@@ -48,10 +48,10 @@ class OptimizerSettings:
     momentum: float
     decay: str | int | None = None
 
-    def build(self, weights: Tensor, gradient: Tensor, n_rows: Tensor) -> Stepper:
-        """The optimiser of a stack of groups of weights, each of `n_rows` rows and then zeros."""
+    def build(self, weights: Tensor, gradient: Tensor, stacks: Sequence[Stack]) -> Stepper:
+        """The optimiser of a vector of weights, which for Muon consists of `stacks`."""
         if self.name == "muon":
-            return Muon(weights, gradient, n_rows, self.learning_rate, self.momentum)
+            return Muon(weights, gradient, stacks, self.learning_rate, self.momentum)
         if self.name == "sgd":
             return SGD(weights, gradient, self.learning_rate, self.momentum)
         weights = nn.Parameter(weights)
@@ -150,6 +150,11 @@ class ShardedOptimizer:
             layout.bind(replica, self._seen)
         self._buffers = list(module.buffers())
         self._parameters = [layout.parameters(replica) for replica in self._replicas]
+        self._parts = [list(layout.parts(piece)) for piece in layout.pieces]
+        self._own_parts = [
+            [part.of_piece(slot) for part in parts]
+            for parts, (slot, *_) in zip(self._parts, exchange.slots, strict=True)
+        ]
         self._generators = [random_stream(seed, f"shard {k}", device) for k in range(n_shards)]
         self._local_randomness = not draws_nothing(module)
 
@@ -254,19 +259,16 @@ class ShardedOptimizer:
         built = {}
         for k, gradient in self._gradients.items():
             piece = self._layout.pieces[k]
-            n_rows = piece.n_rows.to(gradient.device)
-            built[k] = self.settings.build(piece.of(self._own), gradient, n_rows)
+            built[k] = self.settings.build(piece.of(self._own), gradient, piece.stacks)
         return built
 
     def _add_up(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
         """The shards' gradients of a piece, in this rank's slot for it."""
-        slot = self._exchange.slots[position][0].view(-1)
-        for part in self._layout.parts(self._layout.pieces[position]):
-            own = slot[part.where]
-            first, *others = (shard[part.parameter].reshape(-1)[part.of] for shard in gradients)
-            own.copy_(first)
-            for other in others:
-                own += other
+        own, parts = self._own_parts[position], self._parts[position]
+        first, *others = ([part.of_all(shard) for part in parts] for shard in gradients)
+        torch._foreach_copy_(own, first)
+        for other in others:
+            torch._foreach_add_(own, other)
 
     def _update(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
         """Step down the gradients of all ranks of a piece that this one owns."""
@@ -291,6 +293,14 @@ class _Part(NamedTuple):
     where: slice
     parameter: int
     of: slice
+    shape: tuple[int, ...]
+
+    def of_piece(self, piece: Tensor) -> Tensor:
+        return piece[self.where].view(self.shape)
+
+    def of_all(self, parameters: Sequence[Tensor]) -> Tensor:
+        own = parameters[self.parameter]
+        return own if own.shape == self.shape else own.reshape(-1)[self.of]
 
 
 class _Halves(NamedTuple):
@@ -308,23 +318,18 @@ class _Halves(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Numbers of a flat vector from `start`: a stack of groups of `size` rows of `width` numbers.
-
-    The first `n_rows` of each group are rows of parameters, the others zeros.
-    """
+    """Numbers of a flat vector from `start` to `end`, for Muon of `stacks`."""
 
     start: int
-    n_rows: Tensor
-    size: int
-    width: int
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.n_rows) * self.size * self.width
+    end: int
+    stacks: Sequence[Stack] = ()
 
     def of(self, halves: _Halves) -> Tensor:
-        """Its numbers, of shape (groups, size, width)."""
-        return halves.between(self.start, self.end).view(len(self.n_rows), self.size, self.width)
+        """Its numbers."""
+        return halves.between(self.start, self.end)
+
+
+_Shapes = dict[str, tuple[int, ...]]
 
 
 class _Layout(NamedTuple):
@@ -334,6 +339,7 @@ class _Layout(NamedTuple):
     """
 
     places: dict[str, slice]
+    shapes: _Shapes
     pieces: list[_Piece]
     n_layered: int
     n_weights: int
@@ -350,7 +356,7 @@ class _Layout(NamedTuple):
         places = {n: slice(start, start + parameters[n].numel()) for n, start in starts.items()}
         # In the threads' pile the large pieces come first.
         pieces = sorted(pieces + direct_pieces, key=lambda piece: piece.start - piece.end)
-        return cls(places, pieces, n_layered, n_weights)
+        return cls(places, layered | direct, pieces, n_layered, n_weights)
 
     def parameters(self, module: nn.Module) -> list[nn.Parameter]:
         """Those of the module, in the order of `places`."""
@@ -363,14 +369,14 @@ class _Layout(NamedTuple):
 
     def parts(self, piece: _Piece) -> Iterator[_Part]:
         """What of the parameters is in the piece."""
-        for parameter, place in enumerate(self.places.values()):
+        for parameter, (name, place) in enumerate(self.places.items()):
             start, end = max(place.start, piece.start), min(place.stop, piece.end)
             if start < end:
                 where = slice(start - piece.start, end - piece.start)
-                yield _Part(where, parameter, slice(start - place.start, end - place.start))
-
-
-_Shapes = dict[str, tuple[int, ...]]
+                of = slice(start - place.start, end - place.start)
+                whole = end - start == place.stop - place.start
+                shape = self.shapes[name] if whole else (end - start,)
+                yield _Part(where, parameter, of, shape)
 
 
 def _flat(shapes: _Shapes, start: int) -> tuple[dict[str, int], list[_Piece], int]:
@@ -379,7 +385,7 @@ def _flat(shapes: _Shapes, start: int) -> tuple[dict[str, int], list[_Piece], in
     starts = dict(zip(shapes, itertools.accumulate(sizes, initial=start), strict=False))
     n_pieces = max(round(sum(sizes) / _PIECE_WEIGHTS), 1)
     bounds = sorted({start + k * sum(sizes) // n_pieces for k in range(n_pieces + 1)})
-    pieces = [_Piece(a, torch.tensor([b - a]), b - a, 1) for a, b in itertools.pairwise(bounds)]
+    pieces = [_Piece(a, b) for a, b in itertools.pairwise(bounds)]
     return starts, pieces, bounds[-1]
 
 
@@ -389,19 +395,40 @@ def _stacked(shapes: _Shapes, start: int) -> tuple[dict[str, int], list[_Piece],
     by_width: dict[int, list[str]] = {}
     for name, shape in matrices.items():
         by_width.setdefault(math.prod(shape[1:]), []).append(name)
-    starts, pieces = {}, []
+    starts, groups, end = {}, [], start
     for width, names in by_width.items():
         size = min(GROUP_ROWS, max(matrices[name][0] for name in names))
-        groups: list[int] = []
         for name in names:
-            starts[name] = start + len(groups) * size * width
+            starts[name] = end
             whole, rest = divmod(matrices[name][0], size)
-            groups += [size] * whole + [rest] * (rest > 0)
-        n_pieces = max(round(len(groups) * size * width / _PIECE_WEIGHTS), 1)
-        for some in torch.tensor(groups).tensor_split(min(n_pieces, len(groups))):
-            pieces.append(_Piece(start, some, size, width))
-            start += len(some) * size * width
-    return starts, pieces, start
+            own = [_Group(width, size, n) for n in [size] * whole + [rest] * (rest > 0)]
+            groups += own
+            end += len(own) * size * width
+    pieces = []
+    for some in _cut(groups, max(round((end - start) / _PIECE_WEIGHTS), 1)):
+        piece_start, stacks = start, []
+        for (width, size), alike in itertools.groupby(some, lambda group: group[:2]):
+            n_rows = torch.tensor([group.n_rows for group in alike])
+            stacks.append(Stack(start - piece_start, n_rows, size, width))
+            start += len(n_rows) * size * width
+        pieces.append(_Piece(piece_start, start, stacks))
+    return starts, pieces, end
+
+
+class _Group(NamedTuple):
+    """So many rows of that width, and zeros up to `size` rows."""
+
+    width: int
+    size: int
+    n_rows: int
+
+
+def _cut(groups: list[_Group], n_pieces: int) -> Iterator[list[_Group]]:
+    """The groups in about so many pieces of about the same number of numbers."""
+    ends = list(itertools.accumulate(group.width * group.size for group in groups))
+    piece_of = [(end - 1) * n_pieces // ends[-1] for end in ends]
+    for _, some in itertools.groupby(zip(piece_of, groups, strict=True), lambda pair: pair[0]):
+        yield [group for _, group in some]
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -334,31 +334,26 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
         X, neighbors = own.X, _neighbors_in_the_input(own).to(own.X.device)
 
         def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+            pairs = _in_whole_groups(rows)
             choice = torch.randint(
-                neighbors.shape[1], rows.shape, generator=generator, device=rows.device
+                neighbors.shape[1], pairs.shape, generator=generator, device=rows.device
             )
-            ends = torch.stack([rows, neighbors[rows, choice]])
-            Z, of_neighbors = forward(encoder, X[ends.ravel()]).chunk(2)
-            return weight[rows] @ _contrast_in_groups(Z, of_neighbors, ends)
+            ends = torch.cat([pairs, neighbors[pairs, choice]], dim=1)
+            Z = forward(encoder, X[ends.ravel()]).unflatten(0, ends.shape)
+            return weight[rows] @ neighbor_contrast(Z, ends).ravel()[: len(rows)]
 
         return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
 
 
-def _contrast_in_groups(Z: Tensor, of_neighbors: Tensor, ends: Tensor) -> Tensor:
-    """`neighbor_contrast` of pairs in equal groups, and of those that are left over.
+def _in_whole_groups(rows: Tensor) -> Tensor:
+    """The rows in groups whose pairs are contrasted, of shape (n_groups, n_pairs).
 
-    `ends` are the row numbers of the pairs, of shape (2, n_pairs).
+    They begin again to fill up the last group: there they are contrasts only. All groups
+    are alike then, and one operation does for all.
     """
-    losses, n_left = [], len(Z) % _CONTRASTED_PAIRS
-    for some, size in (
-        (slice(len(Z) - n_left), _CONTRASTED_PAIRS),
-        (slice(len(Z) - n_left, None), n_left),
-    ):
-        if len(Z[some]):
-            one, other = (z[some].unflatten(0, (-1, size)) for z in (Z, of_neighbors))
-            rows = ends[:, some].unflatten(1, (-1, size)).transpose(0, 1).flatten(1)
-            losses.append(neighbor_contrast(one, other, rows).ravel())
-    return torch.cat(losses)
+    n_groups = -(-len(rows) // _CONTRASTED_PAIRS)
+    n_pairs = n_groups * _CONTRASTED_PAIRS
+    return rows.repeat(-(-n_pairs // len(rows)))[:n_pairs].view(n_groups, _CONTRASTED_PAIRS)
 
 
 def _neighbors_in_the_input(training: _Training) -> Tensor:

@@ -17,8 +17,8 @@ from skdec._batching import (
     row_blocks,
     steps_per_epoch,
 )
-from skdec._inference import _TILE_ROWS
-from skdec._networks import AlignedLinear
+from skdec._inference import _TILE_ROWS, apply_to_rows
+from skdec._networks import AlignedLinear, Architecture
 from skdec._threads import Workers
 
 counts = st.integers(1, 60)
@@ -87,6 +87,14 @@ def test_the_function_only_sees_tiles_of_one_size(workers):
     assert sizes == [8, 8, 8]
 
 
+def test_what_is_left_of_whole_tiles_comes_in_smaller_ones(workers):
+    sizes = []
+    X = torch.randn(29, 3, generator=stream(0))
+    result = in_tiles(lambda x: sizes.append(len(x)) or x, X, workers, tile_rows=8, last_rows=2)
+    assert sizes == [8, 8, 8, 2, 2, 2]
+    assert torch.equal(result, X)
+
+
 def test_a_row_gives_the_same_bits_alone_and_in_company(workers):
     X = torch.randn(45, 37, generator=stream(0))
     weights = torch.randn(37, 53, generator=stream(1))
@@ -114,6 +122,48 @@ def test_products_of_either_library_give_a_row_its_bits_at_any_place(monkeypatch
             assert torch.equal(layer(tile.roll(shift, 0)).roll(-shift, 0), expected)
         alone = torch.cat([tile[:1], torch.zeros_like(tile[1:])])
         assert torch.equal(layer(alone)[0], expected[0])
+
+
+class Drifting(nn.Module):
+    """Gives a row other bits in a tile of many rows than in one of few."""
+
+    def __init__(self, drift):
+        super().__init__()
+        self.drift, self.sizes = drift, set()
+
+    def forward(self, x):
+        self.sizes.add(len(x))
+        return x * (1.0 + self.drift * (len(x) > _TILE_ROWS))
+
+
+@pytest.mark.parametrize(("drift", "sizes"), [(0.0, {16, 256}), (1e-6, {16})])
+def test_many_rows_at_once_only_where_they_give_the_same_bits(workers, drift, sizes):
+    X = torch.randn(1500, 3, generator=stream(0))
+    module = Drifting(drift)
+    for _ in range(2):  # with and without a trial
+        module.sizes.clear()
+        assert torch.equal(apply_to_rows(module, X, workers, as_alone=True), X)
+    assert module.sizes == sizes
+    module.sizes.clear()
+    apply_to_rows(module, X[:300], workers, as_alone=True)
+    assert module.sizes == sizes
+
+
+def test_rows_that_are_all_alike_do_not_tell_whether_bits_are_the_same(workers):
+    module = Drifting(1e-6)
+    apply_to_rows(module, torch.zeros(1500, 3), workers, as_alone=True)
+    X = torch.ones(300, 3)
+    assert torch.equal(apply_to_rows(module, X, workers, as_alone=True), X)
+
+
+@pytest.mark.parametrize("hidden_dims", [(53,), (500, 2000)])
+def test_of_many_rows_each_gets_the_bits_that_it_gets_alone(workers, hidden_dims):
+    module = Architecture(37, 5, hidden_dims, "relu", False, "he").build(0).encoder
+    X = torch.randn(1500, 37, generator=stream(0))
+    together = apply_to_rows(module, X, workers, as_alone=True)
+    for row in (0, 1, 17, 255, 256, 700, 1279, 1280, 1499):
+        alone = apply_to_rows(module, X[row : row + 1], workers, as_alone=True)
+        assert torch.equal(alone[0], together[row])
 
 
 def test_tiles_record_no_gradient(workers):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdec._muon import Muon, orthogonalized
+from skdec._muon import Muon, Stack, orthogonalized
 
 
 def stream(seed):
@@ -22,7 +22,13 @@ def with_singular_values(n_rows, n_columns, values, seed=0):
 
 def of_one(matrix):
     """`orthogonalized`, for a single matrix."""
-    return orthogonalized(matrix[None], torch.tensor([len(matrix)]))[0]
+    return of_stack(matrix[None], [len(matrix)])[0]
+
+
+def of_stack(stack, n_rows):
+    """The same of a single stack."""
+    (found,) = orthogonalized([stack], [torch.as_tensor(n_rows)])
+    return found
 
 
 # --- Stacks ---
@@ -32,16 +38,26 @@ def test_matrices_of_a_stack_know_nothing_of_each_other():
     stack = (
         torch.randn(3, 50, 120, generator=stream(0)) * torch.tensor([1.0, 1e-4, 1e4])[:, None, None]
     )
-    whole = orthogonalized(stack, torch.full((3,), 50))
-    for found, matrix in zip(whole, stack, strict=True):
+    for found, matrix in zip(of_stack(stack, [50, 50, 50]), stack, strict=True):
         torch.testing.assert_close(found, of_one(matrix), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_stacks_know_nothing_of_each_other(dtype):
+    # Wide, tall, square and single rows; three of them have Gram matrices of one size.
+    shapes = [(2, 20, 60), (3, 20, 5), (1, 20, 20), (4, 60, 20), (2, 1, 7), (2, 7, 1)]
+    stacks = [torch.randn(shape, generator=stream(k)).to(dtype) for k, shape in enumerate(shapes)]
+    n_rows = [torch.full((n,), size) for n, size, _ in shapes]
+    for found, stack, n in zip(orthogonalized(stacks, n_rows), stacks, n_rows, strict=True):
+        assert found.shape == stack.shape and found.dtype == dtype
+        torch.testing.assert_close(found, of_stack(stack, n))
 
 
 @pytest.mark.parametrize("n_columns", [1, 3, 7, 20, 200])
 def test_zeros_that_fill_up_a_matrix_change_nothing_and_stay(n_columns):
     matrix = torch.randn(7, n_columns, generator=stream(0))
     filled = torch.cat([matrix, torch.zeros(13, n_columns)])
-    found = orthogonalized(filled[None], torch.tensor([7]))[0]
+    found = of_stack(filled[None], [7])[0]
     torch.testing.assert_close(found[:7], of_one(matrix), rtol=1e-3, atol=1e-4)
     assert torch.equal(found[7:], torch.zeros(13, n_columns))
 
@@ -106,14 +122,19 @@ def test_a_single_row_or_column_is_only_scaled():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_steps_follow_the_nesterov_momentum(dtype):
-    weights = torch.randn(2, 6, 8, generator=stream(0))
-    expected, average = weights.clone(), torch.zeros(2, 6, 8)
-    n_rows, gradient = torch.full((2,), 6), torch.zeros(2, 6, 8, dtype=dtype)
-    optimizer = Muon(weights, gradient, n_rows, 0.1, 0.8)
+    shapes = [(2, 6, 8), (3, 6, 1)]
+    stacks = [Stack(0, torch.full((2,), 6), 6, 8), Stack(96, torch.tensor([6, 6, 4]), 6, 1)]
+    weights, average = torch.randn(114, generator=stream(0)), torch.zeros(114)
+    expected, gradient = weights.clone(), torch.zeros(114, dtype=dtype)
+    optimizer = Muon(weights, gradient, stacks, 0.1, 0.8)
     for step in range(4):
-        gradient.copy_(torch.randn(2, 6, 8, generator=stream(10 + step)))
+        gradient.copy_(torch.randn(114, generator=stream(10 + step)))
+        gradient[-2:] = 0.0  # what fills up the last group
         average = 0.8 * average + 0.2 * gradient
-        expected -= 0.1 * orthogonalized(0.2 * gradient + 0.8 * average, n_rows)
+        ahead = 0.2 * gradient + 0.8 * average
+        for part, shape, stack in zip((slice(96), slice(96, 114)), shapes, stacks, strict=True):
+            change = of_stack(ahead[part].view(shape), stack.n_rows)
+            expected[part] -= 0.1 * change.flatten()
         optimizer.step()
     tolerance = 1e-5 if dtype == torch.float32 else 3e-2  # of steps of about 0.1
     torch.testing.assert_close(weights, expected, rtol=0, atol=tolerance)
@@ -125,11 +146,11 @@ def test_a_badly_conditioned_problem_is_solved_in_fewer_steps_than_by_adam():
     outputs = inputs @ torch.randn(30, 40, generator=stream(2)).T
 
     def loss_after(build, rate, n_steps=100):
-        weights = torch.nn.Parameter(torch.zeros(1, 30, 40))
-        weights.grad = torch.zeros(1, 30, 40)
+        weights = torch.nn.Parameter(torch.zeros(30 * 40))
+        weights.grad = torch.zeros(30 * 40)
         optimizer = build(weights)
         for step in range(n_steps):
-            loss = (inputs @ weights[0].T - outputs).square().mean()
+            loss = (inputs @ weights.view(30, 40).T - outputs).square().mean()
             weights.grad.zero_()
             loss.backward()
             optimizer.param_groups[0]["lr"] = rate * (1 - step / n_steps)
@@ -137,7 +158,8 @@ def test_a_badly_conditioned_problem_is_solved_in_fewer_steps_than_by_adam():
         return float(loss.detach())
 
     def muon(weights):
-        return Muon(weights.detach(), weights.grad, torch.tensor([30]), 0.3, 0.9)
+        stacks = [Stack(0, torch.tensor([30]), 30, 40)]
+        return Muon(weights.detach(), weights.grad, stacks, 0.3, 0.9)
 
     of_adam = [loss_after(lambda w: torch.optim.Adam([w]), rate) for rate in (0.03, 0.1, 0.3)]
     assert loss_after(muon, 0.3) < 0.3 * min(of_adam)

@@ -1,5 +1,6 @@
 """The neighbour graph, the partitions made and judged on it, and training with neighbours."""
 
+import math
 import warnings
 
 import numpy as np
@@ -44,7 +45,7 @@ from skdec._neighbors import (
     squared_lengths,
 )
 from skdec._objectives import neighbor_contrast
-from skdec._pretraining import _contrast_in_groups
+from skdec._pretraining import _in_whole_groups
 from skdec._self_training import SelfTrained
 from skdec._threads import Workers
 
@@ -252,8 +253,8 @@ def test_separation_by_hand():
 
 
 def test_contrast_of_two_pairs_by_hand():
-    Z, neighbors = torch.tensor([[[0.0], [3.0]]]), torch.tensor([[[1.0], [5.0]]])
-    (found,) = neighbor_contrast(Z, neighbors, torch.tensor([[0, 1, 2, 3]]))
+    ends = torch.tensor([[[0.0], [3.0], [1.0], [5.0]]])
+    (found,) = neighbor_contrast(ends, torch.tensor([[0, 1, 2, 3]]))
 
     def kernel(a, b):
         return 1 / (1 + (a - b) ** 2)
@@ -269,8 +270,8 @@ def test_contrast_of_two_pairs_by_hand():
 
 
 def test_a_row_that_comes_twice_is_no_contrast_to_itself():
-    Z, neighbors = torch.tensor([[[0.0], [3.0]]]), torch.tensor([[[1.0], [0.0]]])
-    first, _ = neighbor_contrast(Z, neighbors, torch.tensor([[0, 1, 2, 0]]))[0]
+    ends = torch.tensor([[[0.0], [3.0], [1.0], [0.0]]])
+    first, _ = neighbor_contrast(ends, torch.tensor([[0, 1, 2, 0]]))[0]
     # From row 0 its neighbour is found among {1, 3}, and back from 1 among {0, 3, 0}.
     forth = -np.log(0.5 / (0.5 + 0.1))
     back = -np.log(0.5 / (0.5 + 0.2 + 0.5))
@@ -278,9 +279,9 @@ def test_a_row_that_comes_twice_is_no_contrast_to_itself():
 
 
 def test_contrast_is_the_same_far_from_the_origin():
-    Z, neighbors = torch.randn(2, 1, 6, 3, generator=torch.Generator().manual_seed(0))
+    ends = torch.randn(1, 12, 3, generator=torch.Generator().manual_seed(0))
     rows = torch.arange(12)[None]
-    near, far = (neighbor_contrast(Z + s, neighbors + s, rows) for s in (0.0, 1000.0))
+    near, far = (neighbor_contrast(ends + s, rows) for s in (0.0, 1000.0))
     torch.testing.assert_close(near, far, rtol=1e-3, atol=1e-3)
 
 
@@ -725,35 +726,40 @@ def test_a_global_output_container_does_not_reach_the_inside(container):
 def test_the_kernel_of_a_coinciding_pair_is_one():
     # Their distance comes out of a difference of large numbers, which may be negative.
     Z = torch.full((1, 3, 2), 1000.0) * torch.tensor([1.0, 3.0, -7.0])[:, None]
-    losses = neighbor_contrast(Z, Z.clone(), torch.arange(6)[None])
+    losses = neighbor_contrast(torch.cat([Z, Z], dim=1), torch.arange(6)[None])
     torch.testing.assert_close(losses, torch.zeros(1, 3), rtol=0, atol=1e-5)
 
 
 def test_groups_are_contrasted_each_for_itself_and_in_order():
-    Z, of_neighbors = torch.randn(2, 150, 3, generator=torch.Generator().manual_seed(0))
-    ends = torch.arange(300).reshape(2, 150)
-    ends[1, ::7] = ends[0].roll(1)[::7]  # some rows come twice in a group
-    found = _contrast_in_groups(Z, of_neighbors, ends)
-    for start in (0, 64, 128):
-        some = slice(start, start + 64)
-        expected = neighbor_contrast(
-            Z[None, some], of_neighbors[None, some], ends[None, :, some].flatten(1)
-        )
-        torch.testing.assert_close(found[some], expected[0])
+    ends = torch.randn(3, 20, 3, generator=torch.Generator().manual_seed(0))
+    rows = torch.arange(60).view(3, 20)
+    rows[:, 15] = rows[:, 3]  # some rows come twice in a group
+    found = neighbor_contrast(ends, rows)
+    assert found.shape == (3, 10)
+    for k in range(3):
+        torch.testing.assert_close(found[k : k + 1], neighbor_contrast(ends[[k]], rows[[k]]))
 
 
-def test_pairs_are_contrasted_in_groups_of_a_bounded_size(monkeypatch):
-    sizes = []
+@pytest.mark.parametrize("n_rows", [1, 7, 63, 64, 65, 128, 150])
+def test_the_last_group_is_filled_up_with_the_first_rows(n_rows):
+    rows = torch.arange(n_rows) + 1000
+    groups = _in_whole_groups(rows)
+    assert groups.shape == (math.ceil(n_rows / 64), 64)
+    assert torch.equal(groups.ravel()[:n_rows], rows)
+    assert torch.equal(groups.ravel()[n_rows:], groups.ravel()[: groups.numel() - n_rows])
 
-    def recording(Z, neighbors, rows):
-        n_groups, n_pairs, _ = Z.shape
-        sizes.extend([n_pairs] * n_groups)
-        assert neighbors.shape == Z.shape and rows.shape == (n_groups, 2 * n_pairs)
-        return neighbor_contrast(Z, neighbors, rows)
 
-    monkeypatch.setattr("skdec._pretraining.neighbor_contrast", recording)
-    X = np.random.default_rng(0).normal(size=(700, 4)).astype(np.float32)
-    quick(batch_size=700, neighbor_steps=3, hidden_dims=(8,)).fit(X)
-    # Two shards of 350 pairs, each cut in six, in each of the steps.
-    assert sorted(set(sizes)) == [30, 64]
-    assert sum(sizes) == 3 * 700
+def test_each_row_of_a_batch_counts_once(monkeypatch):
+    seen = []
+
+    def counting(ends, rows):
+        losses = neighbor_contrast(ends, rows)
+        seen.append(torch.autograd.grad(losses.sum(), ends, retain_graph=True)[0].shape)
+        # The loss of a pair is its place: what of it arrives tells which pairs count.
+        return losses * 0.0 + torch.arange(losses.numel()).view(losses.shape)
+
+    monkeypatch.setattr("skdec._pretraining.neighbor_contrast", counting)
+    X = np.random.default_rng(0).normal(size=(70, 4)).astype(np.float32)
+    model = quick(batch_size=70, neighbor_steps=3, hidden_dims=(8,)).fit(X)
+    assert seen == [(2, 128, 2)] * 3
+    assert model.neighbor_loss_curve_ == pytest.approx([sum(range(70)) / 70] * 3)

@@ -60,7 +60,8 @@ class MuonOfMatrices:
             average.mul_(self.momentum).add_(matrix.grad, alpha=1 - self.momentum)
             ahead = (1 - self.momentum) * matrix.grad + self.momentum * average
             for rows, change in zip(matrix.split(4), ahead.split(4), strict=True):
-                rows -= self.lr * orthogonalized(change[None], torch.tensor([len(change)]))[0]
+                ((step,),) = orthogonalized([change[None]], [torch.tensor([len(change)])])
+                rows -= self.lr * step
 
 
 def optimize(module, workers, settings, batch_size=N_ROWS, dtype=torch.float32):
