@@ -83,10 +83,12 @@ def in_blocks(
 ) -> np.ndarray:
     """Results of `function` for blocks of rows of at most about 16 MB of float32 each.
 
-    A block is whole tiles. When an accelerator has no memory for one, it and all that follow
-    have half as many; only for a single tile the error is passed on.
+    A block is whole tiles, and their number a power of two where there are more rows. When an
+    accelerator has no memory for one, it and all that follow have half as many; only for a single
+    tile the error is passed on.
     """
-    n_tiles = max(1, min(_BLOCK_VALUES // (n_columns * tile_rows), math.ceil(n_rows / tile_rows)))
+    most = max(1, _BLOCK_VALUES // (n_columns * tile_rows))
+    n_tiles = max(1, min(2 ** (most.bit_length() - 1), math.ceil(n_rows / tile_rows)))
     results, start = [], 0
     while start < n_rows:
         stop = min(start + n_tiles * tile_rows, n_rows)
