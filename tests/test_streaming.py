@@ -186,6 +186,7 @@ def test_no_more_than_a_block_is_ever_taken_from_a_memory_map(tmp_path, monkeypa
     in_blocks_of(10, monkeypatch)
     monkeypatch.setattr("skdec._initialization._MOST_ROWS", 30)
     monkeypatch.setattr("skdec._self_training._TILE_ROWS", 10)
+    monkeypatch.setattr("skdec._pretraining._CONTRASTED_PAIRS", 10)
     validate = skdec._estimator.validate_data
     monkeypatch.setattr(
         skdec._estimator, "validate_data", lambda *a, **k: validate(*a, **k).view(Spy)
