@@ -50,11 +50,12 @@ def in_tiles(
     tile_rows: int,
     last_rows: int | None = None,
 ) -> Tensor:
-    """`function` applied to the rows of `X` in tiles of one fixed size, without gradients.
+    """`function` applied to the rows of `X` in tiles of fixed sizes, without gradients.
 
     What is left at the end comes in tiles of `last_rows` rows (by default as many as in the
-    others), of which the last one is padded: each row's result is the same bits whichever rows
-    stand beside it, and however many there are. Nothing but the results is kept.
+    others), of which the last one is padded: where a row gets the same bits in tiles of either
+    size, it does so whichever rows stand beside it, and however many there are. Nothing but the
+    results is kept.
     """
     results: list[Tensor] = []
     allocation = threading.Lock()

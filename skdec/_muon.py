@@ -80,7 +80,8 @@ class Muon:
         """One step down; there is something else in `gradient` then."""
         (group,) = self.param_groups
         self._momentum.lerp_(self._gradient, 1.0 - group["momentum"])
-        self._gradient.lerp_(self._momentum, group["momentum"])  # that of the next step, about
+        # Nesterov: where the momentum of the next step will be if the gradient stays.
+        self._gradient.lerp_(self._momentum, group["momentum"])
         changes = orthogonalized(self._matrices, self._n_rows)
         for weights, change in zip(self._weights, changes, strict=True):
             # To add numbers of two precisions takes several times as long.
@@ -102,19 +103,18 @@ def orthogonalized(stacks: Sequence[Tensor], n_rows: Sequence[Tensor]) -> list[T
     size go through the polynomials together: a few large operations take less time than many small
     ones, most of all where threads have to wait for each other before each.
     """
-    wide = [X if X.shape[1] <= X.shape[2] else X.mT for X in stacks]
+    is_tall = [X.shape[1] > X.shape[2] for X in stacks]
+    wide = [X.mT if tall else X for X, tall in zip(stacks, is_tall, strict=True)]
     grams = [X @ X.mT for X in wide]
     squares = [(n / X.shape[2]).clamp_min(1.0) for n, X in zip(n_rows, stacks, strict=True)]
-    equalized = dict.fromkeys(range(len(stacks)))
+    found: list = [None] * len(stacks)
     for size in {len(gram[0]) for gram in grams}:
         some = [k for k, gram in enumerate(grams) if len(gram[0]) == size]
         together = torch.cat([grams[k] for k in some]), torch.cat([squares[k] for k in some])
         factors = _equalizers(*together).split([len(grams[k]) for k in some])
-        equalized |= {k: factor @ wide[k] for k, factor in zip(some, factors, strict=True)}
-    return [
-        found if X.shape[1] <= X.shape[2] else found.mT
-        for found, X in zip(equalized.values(), stacks, strict=True)
-    ]
+        for k, factor in zip(some, factors, strict=True):
+            found[k] = (factor @ wide[k]).mT if is_tall[k] else factor @ wide[k]
+    return found
 
 
 def _equalizers(A: Tensor, square: Tensor) -> Tensor:
@@ -123,8 +123,8 @@ def _equalizers(A: Tensor, square: Tensor) -> Tensor:
     It is made of their Gram matrices `A` alone, X X^T. Squares of singular values come near to
     `square`.
     """
-    # The root of the trace bounds the largest singular value: in its units none exceeds 1. They are
-    # rounded, not what is measured in them.
+    # The root of the trace bounds the largest singular value: in its units none exceeds 1. Any unit
+    # near to it does, so that it may be rounded, if the same one serves throughout.
     trace = A.diagonal(dim1=1, dim2=2).sum(dim=1, dtype=torch.float32)
     unit = (1.0 / (trace.clamp_min(1e-30) * _CUSHION)).to(A.dtype)[:, None, None]
     A, Q = A * unit, None

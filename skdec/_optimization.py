@@ -142,12 +142,7 @@ class ShardedOptimizer:
         n_shards = 1
         if device.type == "cpu" and not has_buffers:
             n_shards = number_of_shards(batch_size)
-        # All have the buffers of the module itself.
-        buffers = {id(buffer): buffer for buffer in module.buffers()}
-        self._replicas = [copy.deepcopy(module, dict(buffers)) for _ in range(n_shards)]
-        for replica in self._replicas:
-            replica.to(dtype)
-            layout.bind(replica, self._seen)
+        self._replicas = [self._replica_of(module, dtype) for _ in range(n_shards)]
         self._buffers = list(module.buffers())
         self._parameters = [layout.parameters(replica) for replica in self._replicas]
         self._parts = [list(layout.parts(piece)) for piece in layout.pieces]
@@ -168,6 +163,13 @@ class ShardedOptimizer:
         self._optimizers = self._new_optimizers()
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
+
+    def _replica_of(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
+        """A copy in `dtype` that has the weights that are seen and the module's own buffers."""
+        replica = copy.deepcopy(module, {id(buffer): buffer for buffer in module.buffers()})
+        replica.to(dtype)
+        self._layout.bind(replica, self._seen)
+        return replica
 
     @property
     def module(self) -> nn.Module:
