@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,25 +47,22 @@ def in_tiles(
     function: Callable[[Tensor], Tensor],
     X: Tensor | ScaledRows,
     workers: Workers,
-    tile_rows: int,
-    last_rows: int | None = None,
+    sizes: Sequence[int],
 ) -> Tensor:
-    """`function` applied to the rows of `X` in tiles of fixed sizes, without gradients.
+    """`function` applied to the rows of `X` in tiles of these numbers of rows, without gradients.
 
-    What is left at the end comes in tiles of `last_rows` rows (by default as many as in the
-    others), of which the last one is padded: where a row gets the same bits in tiles of either
-    size, it does so whichever rows stand beside it, and however many there are. Nothing but the
-    results is kept.
+    As many tiles as there can be have the largest size; what is left is padded to the smallest that
+    holds it. Where a row gets the same bits in tiles of any of the sizes, it does so whichever rows
+    stand beside it, and however many there are. Nothing but the results is kept.
     """
     results: list[Tensor] = []
     allocation = threading.Lock()
-    last_rows = last_rows or tile_rows
-    n_whole = len(X) // tile_rows * tile_rows
+    largest = max(sizes)
+    last = min(size for size in sizes if size >= len(X) % largest)
 
     def apply_to_tile(start: int) -> None:
-        size = tile_rows if start < n_whole else last_rows
-        rows = X[start : start + size]
-        n_missing = size - len(rows)
+        rows = X[start : start + largest]
+        n_missing = (largest if len(rows) == largest else last) - len(rows)
         padded = torch.cat([rows, rows.new_zeros(n_missing, X.shape[1])]) if n_missing else rows
         with torch.no_grad():
             result = function(padded)[: len(rows)]
@@ -74,8 +71,7 @@ def in_tiles(
                 results.append(result.new_empty(len(X), *result.shape[1:]))
         results[0][start : start + len(rows)] = result
 
-    whole, last = range(0, n_whole, tile_rows), range(n_whole, len(X), last_rows)
-    workers.map(apply_to_tile, [*whole, *last])
+    workers.map(apply_to_tile, range(0, len(X), largest))
     return results[0]
 
 

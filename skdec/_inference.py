@@ -7,6 +7,7 @@ number of threads.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -21,24 +22,22 @@ from ._rows import Scaling
 from ._scaled_rows import ScaledRows
 from ._threads import Workers
 
-# A matrix product of one row and one of many rows may round differently, so every product here
-# has this many rows. On the CPU a single row costs as much as a whole tile: with more rows it
-# would be late, with fewer the weights would be read too often.
+# A matrix product of one row and one of many rows may round differently, so a row gets the bits
+# that it has in a product of this many rows.
 _TILE_ROWS = 16
 _ACCELERATOR_TILE_ROWS = 1024
 
-# Products of more rows take a fraction of the time. Within `fit`, where nobody asks for a single
-# row, they are always of so many; for rows that have to get the bits of a single one wherever this
-# machine's kernels give the same bits in both. Whether they do is tried where there are
-# so many rows that it costs little.
-_MANY_ROWS = 256
-_WORTH_A_TRIAL = 4 * _MANY_ROWS
+# A row of a product of many rows takes a fraction of the time, and a product of few is sooner done.
+# Within `fit`, where nobody asks for a single row, all sizes serve; for rows that have to get the
+# bits of a single one those do in which this machine's kernels give them. Whether they do is tried;
+# for the larger ones where there are so many rows that it costs little.
+_TILE_SIZES = (4, _TILE_ROWS, 64, 256)
+_WORTH_A_TRIAL = 4 * max(_TILE_SIZES)
 
-# The modules that have been tried.
-_SAME_BITS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+# Sizes of tiles that have been tried, for each module.
+_SAME_BITS: WeakKeyDictionary[nn.Module, dict[int, bool]] = WeakKeyDictionary()
 
-# Rows whose soft assignment is computed at once, and rows that one thread scales at once.
-_ASSIGNED_ROWS = 64
+# Rows that one thread scales at once.
 _SCALED_ROWS = 256
 
 
@@ -49,28 +48,34 @@ def apply_to_rows(
 
     With `as_alone` each row gets the bits that it would get as the only row of a call.
     """
-    few = _tile_rows(x.device)
-    many = max(_MANY_ROWS, few)
-    if as_alone and many > few and not _gives_same_bits(module, x):
-        many = few
-    return in_tiles(lambda rows: forward(module, rows), x, workers, many, few)
+    sizes: Sequence[int] = [_ACCELERATOR_TILE_ROWS]
+    if x.device.type == "cpu":
+        sizes = _sizes_of_same_bits(module, x) if as_alone else _TILE_SIZES
+    return in_tiles(lambda rows: forward(module, rows), x, workers, sizes)
 
 
-def _gives_same_bits(module: nn.Module, x: Tensor | ScaledRows) -> bool:
-    """Whether a row is known to get the same bits in a tile of many rows as in one of few."""
-    if module not in _SAME_BITS and len(x) >= _WORTH_A_TRIAL:
-        rows = x[:_MANY_ROWS]
-        with torch.no_grad():
-            whole = forward(module, rows)
-            parts = torch.cat([forward(module, few) for few in rows.split(_TILE_ROWS)])
-        if len(whole.unique(dim=0)) < len(whole) // 2:
-            return False  # rows that are all alike would not tell
-        _SAME_BITS[module] = torch.equal(whole, parts)
-    return _SAME_BITS.get(module, False)
+def _sizes_of_same_bits(module: nn.Module, x: Tensor) -> list[int]:
+    """Sizes of tiles that are known to give a row the same bits."""
+    tried = _SAME_BITS.setdefault(module, {_TILE_ROWS: True})
+    for size in _TILE_SIZES:
+        if size not in tried and (size < _TILE_ROWS or len(x) >= _WORTH_A_TRIAL):
+            found = _gives_same_bits(module, x, size)
+            if found is not None:
+                tried[size] = found
+    return [size for size in _TILE_SIZES if tried.get(size)]
 
 
-def _tile_rows(device: torch.device) -> int:
-    return _TILE_ROWS if device.type == "cpu" else _ACCELERATOR_TILE_ROWS
+def _gives_same_bits(module: nn.Module, x: Tensor, size: int) -> bool | None:
+    """Whether a row gets the same bits in a tile of this size; None if `x` cannot tell."""
+    n_rows = max(size, _TILE_ROWS)
+    # The rows of `x`, as often as needed, none of them twice.
+    rows = x[torch.arange(n_rows) % len(x)] * torch.linspace(0.5, 1.0, n_rows)[:, None]
+    with torch.no_grad():
+        expected, found = (
+            torch.cat([forward(module, tile) for tile in rows.split(n)]) for n in (_TILE_ROWS, size)
+        )
+    tells = len(expected.unique(dim=0)) > n_rows // 2  # rows that are all alike would not
+    return torch.equal(expected, found) if tells else None
 
 
 class Embedding(NamedTuple):
@@ -96,7 +101,7 @@ class Embedding(NamedTuple):
             x = self._tensor(np.concatenate(scaled))
             return apply_to_rows(self.autoencoder.encoder, x, workers, as_alone=True).cpu().numpy()
 
-        return in_blocks(embed_block, *X.shape, _tile_rows(self._device))
+        return in_blocks(embed_block, *X.shape, self._block_rows)
 
     def embed_scaled(self, x: Tensor | ScaledRows, workers: Workers) -> Tensor:
         """The same up to rounding, of rows on the network's scale and device; quicker."""
@@ -113,7 +118,7 @@ class Embedding(NamedTuple):
             return self.scaling.invert(decoded.cpu().numpy())
 
         n_features = len(self.scaling.offset)
-        return in_blocks(decode_block, len(Z), n_features, _tile_rows(self._device))
+        return in_blocks(decode_block, len(Z), n_features, self._block_rows)
 
     def reconstruction_error(
         self, X: np.ndarray, Z: np.ndarray, weight: np.ndarray, workers: Workers
@@ -124,6 +129,11 @@ class Embedding(NamedTuple):
             for rows in row_blocks(*X.shape)
         ]
         return _sum(np.concatenate(errors), weight) / math.fsum(weight)
+
+    @property
+    def _block_rows(self) -> int:
+        """Blocks of rows are multiples of these: there are no padded tiles between them."""
+        return _TILE_ROWS if self._device.type == "cpu" else _ACCELERATOR_TILE_ROWS
 
     @property
     def _device(self) -> torch.device:
@@ -144,7 +154,7 @@ def soft_assignment(
     means = torch.from_numpy(centers.astype(np.float64))
     rows = torch.from_numpy(Z.astype(np.float64))
     return in_tiles(
-        lambda z: log_soft_assignment(z, means, alpha).exp(), rows, workers, _ASSIGNED_ROWS
+        lambda z: log_soft_assignment(z, means, alpha).exp(), rows, workers, _TILE_SIZES
     ).numpy()
 
 

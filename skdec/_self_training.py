@@ -175,7 +175,7 @@ def _spread(
 ) -> float:
     """Root of the mean squared distance of the rows to the centres of their labels."""
     model.eval()
-    Z = in_tiles(lambda x: forward(model.encoder, x), X, workers, tile_rows=_TILE_ROWS)
+    Z = in_tiles(lambda x: forward(model.encoder, x), X, workers, [_TILE_ROWS])
     distances = (Z - model.centers.detach()[labels]).square().sum(dim=1)
     return math.sqrt(_mean(distances, weight, group)) or 1.0
 
@@ -355,7 +355,7 @@ def _assign_all(model: _Model, X: Tensor | ScaledRows, alpha: float, workers: Wo
         lambda x: log_soft_assignment(forward(model.encoder, x), model.centers, alpha),
         X,
         workers,
-        tile_rows=_TILE_ROWS,
+        [_TILE_ROWS],
     )
 
 

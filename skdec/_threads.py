@@ -106,16 +106,16 @@ class Workers:
 
     def __init__(self, n_workers: int | None = None):
         self.n_workers = n_workers or torch.get_num_threads()
-        self._pool = None
+        self._entered, self._pool = False, None
 
     def __enter__(self) -> Workers:
         self._limit = single_threaded_kernels()
         self._limit.__enter__()
-        if self.n_workers > 1:
-            self._pool = ThreadPoolExecutor(self.n_workers - 1, "skdec", initializer=_limit_kernels)
+        self._entered = True
         return self
 
     def __exit__(self, *exception) -> None:
+        self._entered = False
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -130,7 +130,9 @@ class Workers:
             while (position := next(pile)) < len(items):
                 results[position] = function(items[position])
 
-        helpers = min(self.n_workers, len(items)) - 1 if self._pool is not None else 0
+        helpers = min(self.n_workers, len(items)) - 1 if self._entered else 0
+        if helpers > 0 and self._pool is None:  # for a single item there is no need of one
+            self._pool = ThreadPoolExecutor(self.n_workers - 1, "skdec", initializer=_limit_kernels)
         futures = [self._pool.submit(take_from_pile) for _ in range(helpers)]
         take_from_pile()
         for future in futures:

@@ -76,22 +76,20 @@ def test_batches_leave_the_global_generator_alone():
 def test_tiles_give_what_the_function_gives(n_rows, n_workers):
     X = torch.randn(n_rows, 3, generator=stream(0))
     with Workers(n_workers) as workers:
-        result = in_tiles(lambda x: x.cumsum(dim=1), X, workers, tile_rows=8)
+        result = in_tiles(lambda x: x.cumsum(dim=1), X, workers, sizes=[3, 8])
     assert torch.equal(result, X.cumsum(dim=1))
 
 
-def test_the_function_only_sees_tiles_of_one_size(workers):
+@pytest.mark.parametrize(
+    ("n_rows", "expected"), [(24, [8, 8, 8]), (25, [8, 8, 8, 2]), (29, [8, 8, 8, 8]), (2, [2])]
+)
+def test_what_is_left_of_the_largest_tiles_is_padded_to_the_smallest_that_holds_it(
+    workers, n_rows, expected
+):
     sizes = []
-    X = torch.ones(19, 3)
-    in_tiles(lambda x: sizes.append(len(x)) or x, X, workers, tile_rows=8)
-    assert sizes == [8, 8, 8]
-
-
-def test_what_is_left_of_whole_tiles_comes_in_smaller_ones(workers):
-    sizes = []
-    X = torch.randn(29, 3, generator=stream(0))
-    result = in_tiles(lambda x: sizes.append(len(x)) or x, X, workers, tile_rows=8, last_rows=2)
-    assert sizes == [8, 8, 8, 2, 2, 2]
+    X = torch.randn(n_rows, 3, generator=stream(0))
+    result = in_tiles(lambda x: sizes.append(len(x)) or x, X, workers, sizes=[2, 8])
+    assert sizes == expected
     assert torch.equal(result, X)
 
 
@@ -103,10 +101,10 @@ def test_a_row_gives_the_same_bits_alone_and_in_company(workers):
     with torch.no_grad():
         layers[0].weight.copy_(weights.T)
 
-    together = in_tiles(layers, X, workers, tile_rows=16)
+    together = in_tiles(layers, X, workers, [16])
     for row in range(len(X)):
-        assert torch.equal(in_tiles(layers, X[row : row + 1], workers, 16)[0], together[row])
-    assert torch.equal(in_tiles(layers, X.flip(0), workers, 16).flip(0), together)
+        assert torch.equal(in_tiles(layers, X[row : row + 1], workers, [16])[0], together[row])
+    assert torch.equal(in_tiles(layers, X.flip(0), workers, [16]).flip(0), together)
 
 
 @pytest.mark.parametrize("onednn", [False, _networks._ONEDNN])
@@ -125,35 +123,48 @@ def test_products_of_either_library_give_a_row_its_bits_at_any_place(monkeypatch
 
 
 class Drifting(nn.Module):
-    """Gives a row other bits in a tile of many rows than in one of few."""
+    """Gives a row other bits in tiles of some sizes than in all others."""
 
-    def __init__(self, drift):
+    def __init__(self, *drifting):
         super().__init__()
-        self.drift, self.sizes = drift, set()
+        self.drifting, self.sizes = drifting, set()
 
     def forward(self, x):
         self.sizes.add(len(x))
-        return x * (1.0 + self.drift * (len(x) > _TILE_ROWS))
+        return x * (1.0 + 1e-6 * (len(x) in self.drifting))
 
 
-@pytest.mark.parametrize(("drift", "sizes"), [(0.0, {16, 256}), (1e-6, {16})])
-def test_many_rows_at_once_only_where_they_give_the_same_bits(workers, drift, sizes):
-    X = torch.randn(1500, 3, generator=stream(0))
-    module = Drifting(drift)
-    for _ in range(2):  # with and without a trial
-        module.sizes.clear()
-        assert torch.equal(apply_to_rows(module, X, workers, as_alone=True), X)
-    assert module.sizes == sizes
-    module.sizes.clear()
-    apply_to_rows(module, X[:300], workers, as_alone=True)
-    assert module.sizes == sizes
+@pytest.mark.parametrize(
+    ("drifting", "sizes", "sizes_alone"),
+    [
+        ((), {4, 256}, {4}),
+        ((4,), {16, 256}, {16}),
+        ((256,), {4, 64}, {4}),
+        ((4, 64, 256), {16}, {16}),
+    ],
+)
+def test_only_tiles_of_sizes_that_give_the_same_bits(workers, drifting, sizes, sizes_alone):
+    X = torch.randn(1538, 3, generator=stream(0))
+    module = Drifting(*drifting)
+    alone = (X[:1], sizes_alone)
+    for rows, expected in (alone, (X, sizes), (X[:258], sizes), alone):
+        for _ in range(2):  # with and without a trial
+            module.sizes.clear()
+            assert torch.equal(apply_to_rows(module, rows, workers, as_alone=True), rows)
+        assert module.sizes == expected
+
+
+def test_larger_tiles_are_tried_only_where_there_are_many_rows(workers):
+    X = torch.randn(1023, 3, generator=stream(0))
+    module = Drifting()
+    apply_to_rows(module, X, workers, as_alone=True)
+    assert module.sizes == {4, 16}
 
 
 def test_rows_that_are_all_alike_do_not_tell_whether_bits_are_the_same(workers):
-    module = Drifting(1e-6)
-    apply_to_rows(module, torch.zeros(1500, 3), workers, as_alone=True)
-    X = torch.ones(300, 3)
-    assert torch.equal(apply_to_rows(module, X, workers, as_alone=True), X)
+    module = Drifting(4, 64, 256)
+    for X in (torch.zeros(1500, 3), torch.ones(1500, 3), torch.ones(1, 3)):
+        assert torch.equal(apply_to_rows(module, X, workers, as_alone=True), X)
 
 
 @pytest.mark.parametrize("hidden_dims", [(53,), (500, 2000)])
@@ -167,7 +178,7 @@ def test_of_many_rows_each_gets_the_bits_that_it_gets_alone(workers, hidden_dims
 
 
 def test_tiles_record_no_gradient(workers):
-    assert not in_tiles(nn.Linear(3, 2), torch.ones(5, 3), workers, tile_rows=4).requires_grad
+    assert not in_tiles(nn.Linear(3, 2), torch.ones(5, 3), workers, [4]).requires_grad
 
 
 @given(st.integers(1, 500), st.sampled_from([2**14, 2**16, 2**18]))
