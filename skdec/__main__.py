@@ -186,6 +186,8 @@ def _draw(model: DECClustering, X: np.ndarray, image_shape, title: str, path: Pa
 def _load(arguments: argparse.Namespace) -> Data:
     path, labels = arguments.file, arguments.labels
     if path is None:
+        if labels is not None:
+            raise ValueError(f"--labels {labels!r} needs a FILE that has them")
         digits = load_digits()
         return Data(digits.data, digits.target, "digits", (8, 8))
     readers = {".csv": _read_csv, ".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
@@ -214,6 +216,11 @@ def _read_csv(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | 
     names = [str(position) for position in range(len(rows[0]))]
     if rows[0] == names or not any(map(_is_number, rows[0])):
         names = [name.strip() for name in rows.pop(0)]
+    if "" in names:
+        raise ValueError(
+            f"{path}: column {names.index('') + 1} has no name. If it holds row numbers, leave "
+            "them out (pandas: to_csv(..., index=False)); else name it"
+        )
     if not rows or len(set(names)) < len(names):
         raise ValueError(f"{path}: no rows, or two columns of one name, in {names}")
     for number, row in enumerate(rows, start=1):

@@ -1,4 +1,4 @@
-"""The border between numpy and torch: device, precision and local random streams."""
+"""Device, precision and local random streams."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DRAW_NOTHING = {
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device that the parameter `device` names; "auto" takes an accelerator if any.
+    """The torch device that the parameter `device` names; "auto" takes CUDA or MPS if any.
 
     Raises
     ------

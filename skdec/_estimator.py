@@ -273,7 +273,8 @@ class DECClustering(
         Self-training has converged when less than this share of the labels (by weight)
         changed in a round.
     device : str, default="auto"
-        "cpu", "cuda", "mps" or another torch device; "auto" takes an accelerator if there is one.
+        "cpu", "cuda", "mps" or another torch device; "auto" takes CUDA or MPS if
+        there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products while training. "auto" is bfloat16 where the hardware has
         units for it (AMX, AVX512-BF16, CUDA from compute capability 8) and the built-in network has
@@ -396,15 +397,17 @@ class DECClustering(
     the same bits alone and in any company.
 
     *Reproducibility.* With an int `random_state` two fits on the CPU of the same machine with the
-    same library versions give the same bits, whatever the number of threads: work is cut into
-    pieces that do not depend on it. Other processors and other versions round differently, and
-    training amplifies that. No global random state is read or written. Accelerators are
-    supported by the same code, but this version has been measured on CPUs only.
+    same library versions give the same bits, whatever the number of threads (on Linux; on other
+    systems kernels may use more than one): work is cut into pieces that do not depend on it.
+    Other processors and other versions round differently, and training amplifies that. No global
+    random state is read or written. Accelerators are supported by the same code, but this version
+    has been measured on CPUs only.
 
     *Inference.* `predict`, `predict_proba` and `transform` go over the rows in blocks by
     themselves. Beside `X` they take about 12 embedding_dim + 8 n_clusters bytes a row, the result
     among them, and some 50 MB; on the device less than that. When an accelerator has no memory for
-    a block, they go on with smaller ones. A single row costs as much as 16 on the CPU.
+    a block, they go on with smaller ones. A single row costs as much as 4 on the CPU where the
+    machine's kernels give it the same bits then, else as 16.
 
     *Several processes.* With ``distributed=True``, `fit` takes the rows of each rank of torch's
     default process group and ends on all ranks with one model, to the bit; `labels_` are those of
@@ -672,15 +675,16 @@ class DECClustering(
         """
         refuse_dask(X, "X", "fit")
         task = fit_task(self, X, y, sample_weight, _MOST_STAGES)
-        with unchanged_on_failure(self), self._group() as group, task:
+        trainable = torch.inference_mode(False)  # whatever the mode of the caller
+        with unchanged_on_failure(self), self._group() as group, task, trainable:
             X, back = take(X)
             X = self._valid_rows(X, reset=True)
             sample_weight = check_sample_weight(sample_weight, X)
             group.agree(self._of_all_ranks(X))
             check_data_limits(group.sum(np.count_nonzero(sample_weight)), self.n_clusters)
-            check_unit_interval(X, self.scaling, self.reconstruction_loss)
             device, n_workers = resolve_device(self.device), torch.get_num_threads()
             rows = distinct_rows(X, sample_weight, group)
+            check_unit_interval(rows.extremes, self.scaling, self.reconstruction_loss)
             plan = self._plan(rows, device, group)
 
             scaling = fit_scaling(rows, self._scaling_kind(), group)
@@ -706,7 +710,7 @@ class DECClustering(
                     embedding, initial, x, weight, plan, workers, task, snapshot, group
                 )
                 decoder_curve = self._train_decoder(
-                    embedding, trained, x, weight, plan, workers, task, group
+                    embedding, initial, trained, x, weight, plan, workers, task, group
                 )
                 vars(self).update(fitted(embedding, initial, trained, decoder_curve, group))
             sizes = np.bincount(to_numpy(self.labels_), sample_weight > 0, self.n_clusters)
@@ -809,7 +813,8 @@ class DECClustering(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, seen in `fit` or new. Of a dask collection the result is a dask array, lazy.
+            Rows, seen in `fit` or new. Of a dask collection the result is a dask array, lazy,
+            unless `set_output` asks for a table of all rows.
 
         Returns
         -------
@@ -842,8 +847,12 @@ class DECClustering(
 
         Raises
         ------
+        NotFittedError
+            If the estimator has not been fitted.
         ValueError
             If `Z` has another number of columns than the embedding.
+        TypeError
+            If `Z` is of dask.
         """
         check_is_fitted(self)
         refuse_dask(Z, "Z", "inverse_transform")
@@ -899,8 +908,9 @@ class DECClustering(
         them `labels_`, but no row of `X` (unless you gave some as `init`). An older file at
         `path` is replaced, whole or not at all.
 
-        Three things are not saved. The code of your own `autoencoder`: give it again to `load`.
-        `memory` and `checkpoint`, which are places on this machine: a warning says so. Other
+        Some things are not saved. The code of your own `autoencoder`: give it again to `load`.
+        `memory` and `checkpoint`, which are places on this machine, and what `set_callbacks` and
+        `set_fit_request` and its kind have set: a warning says so. Other
         parameters that are code or a state (a callable `init` or `target_distribution`, a
         RandomState): set them to something else first, for example
         ``model.set_params(random_state=0)``; that leaves the fitted model as it is.
@@ -1099,7 +1109,8 @@ class DECClustering(
         """Where neighbours are sought and how many, by the rows of all ranks."""
         if self.pretraining != "neighbors" and not _is_auto(plan.init):
             return PLAIN
-        at = judged_rows(len(x), self.n_clusters, plan.init_seed, group)
+        # The rows do not depend on n_clusters: pretraining must not.
+        at = judged_rows(len(x), 1, plan.init_seed, group)
         some = group.to_first(partial(_numpy_rows, x), at)
         n_rows = group.sum(len(x))
         with Workers(n_workers) as workers:
@@ -1246,9 +1257,10 @@ class DECClustering(
             trained = self._keep_better(initial, trained, embedding, x, workers, group)
         return trained
 
-    def _train_decoder(self, embedding, trained, x, weight, plan, workers, task, group):
+    def _train_decoder(self, embedding, initial, trained, x, weight, plan, workers, task, group):
         """Train the decoder to the final embedding, unless it has been; the loss of each epoch."""
-        moved = trained.kl_curve and not trained.undone
+        was_aligned = initial.judge is not None
+        moved = was_aligned or (trained.kl_curve and not trained.undone)
         if self.reconstruction_weight or not (moved or self.pretraining == "neighbors"):
             return []
         Z = embedding.embed_scaled(x, workers)
@@ -1353,7 +1365,8 @@ class DECClustering(
                 f"tol={self.tol}."
             )
         for problem in problems:
-            warnings.warn(problem, ConvergenceWarning, stacklevel=3)
+            # Past `fit` and scikit-learn's wrapper around it, to the line that called it.
+            warnings.warn(problem, ConvergenceWarning, stacklevel=4)
 
     # --- State: parameters and plain arrays ---
 

@@ -24,6 +24,7 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 from sklearn.utils._param_validation import validate_parameter_constraints
 
+from ._array_api import to_numpy
 from ._backend import resolve_device
 from ._networks import Architecture, weights_of
 from ._validation import PARAMETER_CONSTRAINTS, check_hidden_dims
@@ -61,6 +62,8 @@ _SECTIONS = {
 }
 # Parameters that name places on one machine: no file keeps them.
 _PLACES = ("memory", "checkpoint")
+# Attributes that belong to the program around the model, by the methods that set them.
+_SURROUNDINGS = {"_skl_callbacks": "set_callbacks", "_metadata_request": "set_fit_request"}
 _DTYPES = {
     "BOOL": np.bool_,
     "U8": np.uint8,
@@ -92,6 +95,11 @@ def save(model, path) -> None:
                 f"loaded model has {name}=None.",
                 stacklevel=3,
             )
+    for name, method in _SURROUNDINGS.items():
+        if hasattr(model, name):
+            warnings.warn(
+                f"What {method} has set is not saved: set it again after loading.", stacklevel=3
+            )
     header["sha256"] = _digest(header, arrays)
     _write(path, safetensors.numpy.save(arrays, {METADATA_KEY: _dump(header)}))
 
@@ -119,12 +127,12 @@ def load(cls, path, autoencoder: Callable | None, device: str | None):
 
 def _pack(model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and arrays of a fitted model; refuses what they cannot keep."""
-    state = dict(model.__getstate__())
+    state = {k: v for k, v in model.__getstate__().items() if k not in _SURROUNDINGS}
     parameters = {name: state.pop(name, None) for name in model.get_params(deep=False)}
     architecture = Architecture(**state.pop("_architecture"))
     arrays = {WEIGHTS + name: value for name, value in state.pop("autoencoder_").items()}
     for name in ("labels_", "cluster_centers_", "_offset"):
-        arrays[name.removeprefix("_")] = state.pop(name)
+        arrays[name.removeprefix("_")] = to_numpy(state.pop(name))
     names = state.pop("feature_names_in_", None)
     sections = {
         "network": _network_entries(architecture, parameters["autoencoder"]),

@@ -122,7 +122,7 @@ def pretrain(
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
     group: Alone = ALONE,
 ) -> Pretrained:
-    """Train an autoencoder on rows `X`, float32 of shape (n_rows, n_features), on the device.
+    """Train encoder or autoencoder on rows `X`, float32 of shape (n_rows, n_features).
 
     Neighbours are sought as `hoods` say. `data` stands for `X` and `weight` where `memory`
     recognises a call it has seen. The other arguments have no part in the result, unless `task`
@@ -257,7 +257,7 @@ class _Training:
                         rate = settings.optimizer.learning_rate_at(step, n_steps)
                         now.losses.append(optimizer.step(loss, batch, rate))
                     now.end_epoch(group, n_rows)
-                    check_finite(now.curve[-1:], settings)
+                    check_finite(now.curve[-1:], settings, name)
                 _say_sometimes(epoch, name, n_epochs, now.curve)
                 # Only now is it known: no checkpoint is made between the epoch and the answer.
                 now.stopped = group.any(epoch.stopped) and len(now.curve) < n_epochs
@@ -463,13 +463,17 @@ def _check_pairs(module: nn.Module, settings: PretrainingSettings) -> None:
         )
 
 
-def check_finite(values: list[float] | np.ndarray, settings: PretrainingSettings) -> None:
-    """Refuse losses or embeddings that show that pretraining has diverged."""
+def check_finite(
+    values: list[float] | np.ndarray, settings: PretrainingSettings, stage: str = ""
+) -> None:
+    """Refuse losses of a stage, or embeddings, that show that pretraining has diverged."""
     if not np.isfinite(values).all():
         name, rate = "pretrain_learning_rate", settings.optimizer.learning_rate
         if settings.stages == "neighbors":
             name, rate = "neighbor_learning_rate", settings.neighbor_learning_rate
+        # The decoder's own training has a rate that is no parameter.
+        lower = "R" if stage == "decoder" else f"Lower {name!r} (it is {rate}) or r"
         raise ValueError(
-            "Pretraining diverged: the loss or the embedding is no longer finite. Lower "
-            f"{name!r} (it is {rate}) or rescale the input."
+            "Pretraining diverged: the loss or the embedding is no longer finite. "
+            f"{lower}escale the input."
         )

@@ -14,8 +14,8 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -101,7 +101,9 @@ def scikit_learn_alone() -> Iterator[None]:
 class Workers:
     """`n_workers` threads (the caller's among them), each with single-threaded kernels.
 
-    A context manager: inside it, the calling thread's own kernels are single-threaded too.
+    A context manager: inside it, the calling thread's own kernels are single-threaded too. It is
+    not in torch's inference mode then, in which no helper ever is: tensors of it cannot be
+    written to outside.
     """
 
     def __init__(self, n_workers: int | None = None):
@@ -109,8 +111,9 @@ class Workers:
         self._entered, self._pool = False, None
 
     def __enter__(self) -> Workers:
-        self._limit = single_threaded_kernels()
-        self._limit.__enter__()
+        self._surroundings = ExitStack()
+        self._surroundings.enter_context(single_threaded_kernels())
+        self._surroundings.enter_context(torch.inference_mode(False))
         self._entered = True
         return self
 
@@ -119,22 +122,32 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-        self._limit.__exit__(*exception)
+        self._surroundings.__exit__(*exception)
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """`[function(item) for item in items]`, the items shared out among the threads."""
+        """`[function(item) for item in items]`, the items shared out among the threads.
+
+        After a failure no thread takes another item, and none is at work when it is raised.
+        """
         results: list = [None] * len(items)
-        pile = itertools.count()
+        pile, failed = itertools.count(), threading.Event()
 
         def take_from_pile() -> None:
-            while (position := next(pile)) < len(items):
-                results[position] = function(items[position])
+            try:
+                while not failed.is_set() and (position := next(pile)) < len(items):
+                    results[position] = function(items[position])
+            except BaseException:
+                failed.set()
+                raise
 
         helpers = min(self.n_workers, len(items)) - 1 if self._entered else 0
         if helpers > 0 and self._pool is None:  # for a single item there is no need of one
             self._pool = ThreadPoolExecutor(self.n_workers - 1, "skdec", initializer=_limit_kernels)
         futures = [self._pool.submit(take_from_pile) for _ in range(helpers)]
-        take_from_pile()
+        try:
+            take_from_pile()
+        finally:
+            wait(futures)
         for future in futures:
             future.result()
         return results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from os import PathLike
@@ -13,7 +13,6 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ._array_api import to_numpy
-from ._batching import as_float64, row_blocks
 from ._networks import ACTIVATIONS
 from ._objectives import RECONSTRUCTION_LOSSES
 
@@ -102,12 +101,16 @@ def check_can_be_distributed(parameters: dict[str, object]) -> None:
             )
 
 
-def check_unit_interval(X, scaling: str | None, reconstruction_loss: str) -> None:
-    """Refuse targets of binary cross-entropy outside [0, 1]."""
+def check_unit_interval(
+    extremes: Callable[[], tuple[np.ndarray, np.ndarray]],
+    scaling: str | None,
+    reconstruction_loss: str,
+) -> None:
+    """Refuse targets of binary cross-entropy outside [0, 1]; `extremes` are those of the rows."""
     if reconstruction_loss != "bce" or scaling in ("auto", "range"):
         return
-    lowest = min(as_float64(X[rows]).min() for rows in row_blocks(*X.shape))
-    highest = max(as_float64(X[rows]).max() for rows in row_blocks(*X.shape))
+    smallest, largest = extremes()
+    lowest, highest = smallest.min(), largest.max()
     if scaling is not None or lowest < 0 or highest > 1:
         raise ValueError(
             "reconstruction_loss='bce' needs inputs in [0, 1]: use scaling='auto' or 'range', or "

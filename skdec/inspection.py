@@ -95,8 +95,10 @@ def explain_clusters(estimator, X, *, sample_weight=None, feature_names=None, to
         check_scalar(top, "top", Integral, min_val=1)
     names, values = _named_values(estimator, X, feature_names)
     weight = check_sample_weight(sample_weight, values)
-    labels = np.asarray(estimator.predict(X))
-    clusters = np.unique(labels[weight > 0])
+    counts = weight > 0
+    values, weight = values[counts], weight[counts]
+    labels = np.asarray(estimator.predict(X))[counts]
+    clusters = np.unique(labels)
     mean, others, effect = _contrast(values, weight, labels[:, np.newaxis] == clusters)
     order = np.argsort(-np.abs(effect), axis=1, kind="stable")[:, :top]
     return _table(
@@ -277,7 +279,8 @@ def ranked_members(Q: np.ndarray, n_rows: int, most: str) -> list[np.ndarray]:
 
 def runner_up(Q: np.ndarray) -> np.ndarray:
     """The cluster with the second largest probability of each row; -1 if there is but one."""
-    return np.argsort(Q, axis=1)[:, -2] if Q.shape[1] > 1 else np.full(len(Q), -1)
+    # Of equal ones the first is the row's own, as for argmax.
+    return np.argsort(-Q, axis=1, kind="stable")[:, 1] if Q.shape[1] > 1 else np.full(len(Q), -1)
 
 
 # --- Means ---

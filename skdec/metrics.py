@@ -363,8 +363,8 @@ class ClusteringScorer:
         """
         if sample_weight is not None and not self._accept_sample_weight():
             raise ValueError(f"{self!r} takes no sample_weight; only metric='modularity' does.")
-        labels = column_or_1d(estimator.predict(X))
-        rows = check_array(self._rows(estimator, X), accept_sparse="csr", dtype="numeric")
+        labels = column_or_1d(to_numpy(estimator.predict(X)))
+        rows = check_array(to_numpy(self._rows(estimator, X)), accept_sparse="csr", dtype="numeric")
         if self.metric == "modularity":
             return relative_modularity(rows, labels, sample_weight=sample_weight)
         if self.metric == "silhouette":

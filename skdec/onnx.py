@@ -59,7 +59,7 @@ def to_onnx(estimator, path=None):
     -------
     model : onnx.ModelProto
         The model. `producer_name`, `producer_version` and `doc_string` name skdec and its
-        version; so does `metadata_props`, which also holds `feature_names_in_`, as JSON, if the
+        version; so does `metadata_props`, which also holds `feature_names_in`, as JSON, if the
         estimator has them.
 
     Raises
@@ -137,7 +137,7 @@ def _import_onnx():
     try:
         import onnx
         import onnxscript  # noqa: F401  for torch's exporter
-        from onnx_ir.passes.common import ClearMetadataAndDocStringPass  # comes with onnxscript
+        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     except ImportError as error:
         raise ImportError(
             "to_onnx needs the packages onnx and onnxscript: pip install 'skdec[onnx]'"

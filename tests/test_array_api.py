@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skdec._array_api import DISPATCHES
-from skdec.metrics import clustering_accuracy, relative_modularity
+from skdec.metrics import ClusteringScorer, clustering_accuracy, relative_modularity
 from skdec.onnx import _PredictPath
 
 # scipy reads this when it is imported, so that dispatch needs a process of its own.
@@ -100,6 +100,24 @@ def test_the_tag_says_whether_scikit_learn_can_dispatch():
 
 
 # --- With dispatch ---
+
+
+@with_dispatch
+@pytest.mark.parametrize("metric", ["silhouette", "calinski_harabasz", "davies_bouldin"])
+def test_scorers_take_tensors(dispatched, fitted, metric):
+    scorer = ClusteringScorer(metric)
+    with config_context(array_api_dispatch=True):
+        found = scorer(dispatched, tensor)
+    assert found == pytest.approx(scorer(fitted, X))
+
+
+@with_dispatch
+def test_models_of_other_libraries_can_be_saved(tmp_path, fitted):
+    strict = pytest.importorskip("array_api_strict")
+    with config_context(array_api_dispatch=True):
+        model = quick().fit(strict.asarray(X))
+        model.save(tmp_path / "model")
+    np.testing.assert_array_equal(type(model).load(tmp_path / "model").labels_, fitted.labels_)
 
 
 CHECKS = [

@@ -93,6 +93,7 @@ def test_without_matplotlib_all_but_the_picture_works(capsys, monkeypatch):
         ("a.csv", "x,y\n1,2\n3,4\n", ["--labels", "z"], "--labels 'z' is none of"),
         ("a.csv", "x,y\n1,2\n3,nan\n", [], "contains NaN"),
         ("a.csv", "x,x\n1,2\n3,4\n", [], "two columns of one name, in ['x', 'x']"),
+        ("a.csv", ",x,y\n0,1,2\n1,3,4\n", [], "column 1 has no name"),
         ("a.csv", "x,y\n", [], "a.csv: no rows"),
         ("a.csv", "x\n1\n2\n", ["--labels", "x"], "no columns besides the labels"),
         ("a.csv", "1,2,red\n3,4,blue\n", [], "column '2' has the value 'red'"),
@@ -138,6 +139,11 @@ def test_zero_clusters_are_refused(capsys):
     np.save("a.npy", blobs()[0])
     assert main(["a.npy", "--n-clusters", "0"]) == 2
     assert "'n_clusters' parameter" in capsys.readouterr().err
+
+
+def test_labels_of_no_file_are_refused(capsys):
+    assert main(["--labels", "y"]) == 2
+    assert "--labels 'y' needs a FILE" in capsys.readouterr().err
 
 
 def test_file_needs_a_number_of_clusters(capsys):

@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.manifold import TSNE
 from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -136,6 +137,16 @@ def test_embedding_of_one_dimension_keeps_its_values():
     assert "1-dimensional" in display.ax_.get_xlabel()
 
 
+def test_the_perplexity_of_a_given_projection_is_kept_as_far_as_rows_allow(monkeypatch, model):
+    used = []
+    monkeypatch.setattr(
+        TSNE, "fit_transform", lambda self, Z: used.append(self.perplexity) or Z[:, :2]
+    )
+    for perplexity in (10.0, 1000.0):
+        EmbeddingDisplay.from_estimator(model, FRAME, projection=TSNE(perplexity=perplexity))
+    assert used == [10.0, pytest.approx((len(FRAME) + 3 - 1) / 3)]
+
+
 def test_projections(model):
     Z, centers = model.transform(FRAME), model.cluster_centers_
     expected = PCA(2).fit_transform(np.concatenate([Z, centers]))
@@ -226,7 +237,7 @@ def test_stages_that_were_not_run_have_no_panel():
     model = quick(max_iter=0).fit(X)
     display = LossCurveDisplay.from_estimator(model)
     titles = [panel.get_title() for panel in display.axes_]
-    assert titles == ["Autoencoder", "Neighbours"]
+    assert titles == ["Reconstruction", "Neighbours"]
     np.testing.assert_array_equal(display.lines_[1].get_ydata(), model.neighbor_loss_curve_)
     with pytest.raises(ValueError, match="no curve"):
         LossCurveDisplay(tol=0.1).plot()

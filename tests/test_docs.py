@@ -31,6 +31,13 @@ def test_public_names_are_in_the_api_reference(module):
     assert public and public - set(listed[module]) == set()
 
 
+def test_contributors_are_told_what_each_module_does():
+    table = (ROOT / "CONTRIBUTING.md").read_text()
+    for name in SUBMODULES:
+        is_package = (ROOT / "skdec" / name).is_dir()
+        assert f"`{name}/`" in table if is_package else f"`{name}.py`" in table, name
+
+
 def test_extras_are_in_the_installation_page():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     page = (DOCS / "installation.rst").read_text()

@@ -10,6 +10,7 @@ import torch
 from quick import blobs, quick
 from sklearn.base import clone
 from sklearn.cluster import KMeans
+from sklearn.datasets import make_circles
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import pairwise_distances
 from sklearn.model_selection import GridSearchCV
@@ -93,8 +94,11 @@ def test_labels_count_up_from_zero_in_nonempty_clusters():
 def test_curves_have_an_entry_for_each_round_and_epoch():
     X, _ = blobs()
     model = quick(tol=0.0, max_iter=3, pretraining="layer-wise")
-    with pytest.warns(ConvergenceWarning, match="without converging, after 3 of max_iter=3"):
+    with pytest.warns(
+        ConvergenceWarning, match="without converging, after 3 of max_iter=3"
+    ) as seen:
         model.fit(X)
+    assert seen[0].filename == __file__
     assert model.n_iter_ == len(model.kl_curve_) == len(model.label_change_curve_) == 3
     assert not model.converged_
     assert len(model.pretrain_loss_curve_) == 30  # 90 rows are one batch: a step is an epoch
@@ -184,6 +188,28 @@ def test_every_variant_fits_and_keeps_one_truth(params):
     np.testing.assert_array_equal(model.labels_, model.predict(X))
     assert np.isfinite(model.reconstruction_error_)
     np.testing.assert_array_equal(quick(**params).fit(X).transform(X), model.transform(X))
+
+
+def test_decoder_is_honest_after_a_partition_has_been_taken_over():
+    X, _ = make_circles(300, noise=0.02, factor=0.5, random_state=0)  # no partition by centres
+    params = {"pretraining": "end-to-end", "pretrain_steps": 300, "hidden_dims": (64, 64)}
+    named, chosen = (
+        quick(2, max_iter=0, init=init, **params).fit(X) for init in ("k-means++", "auto")
+    )
+    assert np.abs(named.transform(X) - chosen.transform(X)).max() > 0.1
+    stale = np.square(named.inverse_transform(chosen.transform(X)) - X).mean()
+    assert chosen.reconstruction_error_ < stale / 2
+
+
+def test_inference_mode_of_the_caller_changes_nothing():
+    X, _ = blobs(1300)  # work for several threads
+    model = quick().fit(X)
+    with torch.inference_mode():
+        again = quick().fit(X)
+        np.testing.assert_array_equal(again.predict(X), model.labels_)
+        np.testing.assert_array_equal(again.transform(X), model.transform(X))
+        assert torch.is_inference_mode_enabled()
+    assert not any(weight.is_inference() for weight in again.autoencoder_.parameters())
 
 
 def test_decoder_is_honest_after_self_training_without_reconstruction_term():

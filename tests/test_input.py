@@ -254,6 +254,14 @@ def test_cross_entropy_refuses_data_outside_the_unit_interval():
         quick(reconstruction_loss="bce", scaling="center").fit(X)
 
 
+def test_rows_of_weight_zero_may_be_outside_of_the_unit_interval():
+    rows = np.clip(X - X.min(), 0, None) / np.ptp(X)
+    weight = np.ones(len(rows))
+    rows[0], weight[0] = 7.0, 0.0
+    model = quick(reconstruction_loss="bce", scaling=None).fit(rows, sample_weight=weight)
+    assert len(model.labels_) == len(rows)
+
+
 @pytest.mark.parametrize("failure", [RuntimeError("broken"), KeyboardInterrupt()])
 @pytest.mark.parametrize("stage", ["distinct_rows", "best_partition", "self_train", "inertia"])
 def test_failed_or_interrupted_refit_leaves_the_estimator_as_it_was(monkeypatch, failure, stage):

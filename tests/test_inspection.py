@@ -17,7 +17,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, OneHotEncoder, StandardScaler
 
-from skdec.inspection import cluster_exemplars, cluster_prototypes, explain_clusters
+from skdec.inspection import (
+    cluster_exemplars,
+    cluster_prototypes,
+    explain_clusters,
+    runner_up,
+)
 
 COLUMNS = ["cluster", "feature", "mean", "mean_others", "effect"]
 
@@ -163,6 +168,10 @@ def test_constant_features_have_no_effect_and_one_cluster_no_others():
     X[:, 1] = 0.1
     table = explain_clusters(quick().fit(X), X)
     assert (table.loc[table["feature"] == "x1", "effect"] == 0).all()
+    X[:, 1] = np.where(np.arange(len(X)) % 2, 0.5, 7.0)  # 7 in rows that do not count
+    table = explain_clusters(quick().fit(X), X, sample_weight=np.arange(len(X)) % 2)
+    assert (table.loc[table["feature"] == "x1", "effect"] == 0).all()
+    X[:, 1] = 0.1
     alone = explain_clusters(quick(1).fit(X), X)
     assert alone[["mean_others", "effect"]].isna().all(axis=None)
     np.testing.assert_allclose(alone["mean"], X.mean(axis=0))
@@ -215,6 +224,12 @@ def test_fewer_rows_than_exemplars_and_a_single_cluster(pipeline):
         table = cluster_exemplars(quick(1).fit(X), X, most=most)
         assert table["next_cluster"].tolist() == [-1] * 3
         assert table["next_probability"].tolist() == [0.0] * 3
+
+
+def test_of_equal_probabilities_the_next_cluster_is_another_one():
+    Q = np.array([[0.4, 0.4, 0.2], [0.2, 0.4, 0.4], [0.1, 0.3, 0.6]])
+    assert runner_up(Q).tolist() == [1, 2, 1]
+    assert runner_up(np.full((1, 40), 1 / 40)).tolist() == [1]
 
 
 # --- Prototypes ---

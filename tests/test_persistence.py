@@ -20,6 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from quick import blobs, quick
 from safetensors import safe_open
+from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -381,6 +382,20 @@ def test_places_on_this_machine_are_left_out_with_a_warning(fitted, name, kind, 
     assert len(caught) == 1 and caught[0].filename == __file__
     assert DECClustering.load(tmp_path / "model").get_params()[name] is None
     assert b"cache" not in (tmp_path / "model").read_bytes()
+
+
+def test_what_the_program_around_it_has_set_is_left_out_with_a_warning(fitted, tmp_path):
+    with config_context(enable_metadata_routing=True):
+        model = copy.deepcopy(fitted).set_fit_request(sample_weight=True)
+    with pytest.warns(UserWarning, match="set_fit_request has set is not saved") as caught:
+        model.save(tmp_path / "model")
+    assert caught[0].filename == __file__
+    model = copy.deepcopy(fitted)
+    model._skl_callbacks = [object()]  # as set_callbacks of scikit-learn 1.9 does
+    with pytest.warns(UserWarning, match="set_callbacks has set is not saved"):
+        model.save(tmp_path / "model")
+    loaded = DECClustering.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.labels_, fitted.labels_)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,14 @@ def test_divergence_is_an_error_that_names_the_learning_rate(stages):
         run(optimizer=settings, neighbor_learning_rate=1e30, stages=stages)
 
 
+def test_divergence_of_the_decoder_names_no_rate_that_is_not_its_own(workers, monkeypatch):
+    monkeypatch.setattr("skdec._pretraining._AGAIN_OPTIMIZER", OptimizerSettings("sgd", 1e30, 0.9))
+    settings = replace(SETTINGS, steps=100)
+    x, Z = torch.from_numpy(rows()), torch.randn(N_ROWS, 2, generator=torch.Generator())
+    with pytest.raises(ValueError, match="no longer finite. Rescale the input"):
+        train_decoder(ARCHITECTURE.build(0), x, Z, torch.ones(N_ROWS), settings, workers)
+
+
 def test_bfloat16_trains_weights_in_float32():
     X = rows()
     pretrained = run(X, precision="bfloat16")

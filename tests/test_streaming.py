@@ -63,7 +63,7 @@ def in_blocks_of(n, monkeypatch):
     def blocks(n_rows, n_columns):
         return (slice(start, min(start + n, n_rows)) for start in range(0, n_rows, n))
 
-    for module in ("_rows", "_inference", "_components", "_validation"):
+    for module in ("_rows", "_inference", "_components"):
         monkeypatch.setattr(f"skdec.{module}.row_blocks", blocks)
     monkeypatch.setattr("skdec._inference._TILE_SIZES", (n,))
     monkeypatch.setattr("skdec._batching._BLOCK_VALUES", 1)  # single tiles, where they are used

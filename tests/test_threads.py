@@ -47,6 +47,35 @@ def test_map_passes_exceptions_on_and_works_again_afterwards(n_workers):
         assert workers.map(refuse_three, range(3)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("fails_in_caller", [True, False])
+def test_after_a_failure_no_other_item_is_taken_and_no_thread_is_at_work(fails_in_caller):
+    caller, at_work, taken = threading.get_ident(), threading.Event(), []
+    release = threading.Timer(0.2, at_work.set)
+
+    def fail_in_one(item):
+        taken.append(item)
+        if (threading.get_ident() == caller) == fails_in_caller:
+            while len(taken) < 2:
+                time.sleep(0.001)
+            release.start()
+            raise _Broken
+        at_work.wait(timeout=30)
+        taken.append("done")
+
+    with Workers(2) as workers, pytest.raises(_Broken):
+        try:
+            workers.map(fail_in_one, range(20))
+        finally:
+            assert len(taken) == 3 and taken[-1] == "done"
+
+
+def test_inside_it_is_not_inference_mode():
+    with torch.inference_mode():
+        with Workers(2) as workers:
+            assert not any(workers.map(lambda _: torch.is_inference_mode_enabled(), range(4)))
+        assert torch.is_inference_mode_enabled()
+
+
 def test_an_exception_in_a_helper_thread_is_passed_on():
     caller = threading.get_ident()
     both_started = threading.Barrier(2, timeout=30)

@@ -215,7 +215,7 @@ def _in_two_dimensions(Z, centers, projector, random_state) -> tuple[np.ndarray,
             [rows, height * spread]
         ), "the 1-dimensional embedding (heights are random)"
     if isinstance(projector, TSNE):
-        projector.set_params(perplexity=min(30.0, (len(rows) - 1) / 3))
+        projector.set_params(perplexity=min(projector.perplexity, (len(rows) - 1) / 3))
     name = {"TSNE": "t-SNE"}.get(type(projector).__name__, type(projector).__name__)
     points = np.asarray(projector.fit_transform(rows))
     return points, f"{name} of the {rows.shape[1]}-dimensional embedding"

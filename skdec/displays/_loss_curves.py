@@ -20,7 +20,8 @@ class LossCurveDisplay:
     layerwise : list of array-like, default=()
         Mean reconstruction loss of each epoch, for each pair of layers.
     pretraining : array-like, default=()
-        Mean reconstruction loss of each epoch of the whole autoencoder.
+        Mean reconstruction loss of each epoch of the whole autoencoder or, after training with
+        neighbours, of the decoder.
     neighbors : array-like, default=()
         Mean loss of each epoch of training with neighbours.
     kl : array-like, default=()
@@ -148,7 +149,7 @@ class LossCurveDisplay:
         """Title, unit of the x axis, measure and curves of each panel."""
         return [
             ("Layer by layer", "epoch", "reconstruction loss", self.layerwise),
-            ("Autoencoder", "epoch", "reconstruction loss", [self.pretraining]),
+            ("Reconstruction", "epoch", "reconstruction loss", [self.pretraining]),
             ("Neighbours", "epoch", "contrastive loss", [self.neighbors]),
             ("Self-training", "round", "KL(P || Q)", [self.kl]),
             ("Label changes", "round", "share of labels changed", [self.label_change]),
