@@ -7,6 +7,7 @@ import csv
 import sys
 import time
 import warnings
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -54,10 +55,12 @@ def main(argv: list[str] | None = None) -> int:
     for path in (arguments.output, arguments.picture):
         if path is not None and not path.parent.is_dir():
             parser.error(f"{path.parent} is not a folder")
+        if path is not None and path.is_dir():
+            parser.error(f"{path} is a folder")
     try:
         data = _load(arguments)
         _cluster(data, arguments)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, csv.Error) as error:
         # What follows the first line of scikit-learn's messages is advice for programmers.
         print(f"{parser.prog}: error: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
@@ -273,8 +276,11 @@ def _read_npz(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | 
     file = _load_numpy(path)
     if isinstance(file, np.ndarray):
         raise ValueError(f"{path} holds a single array; name it .npy")
-    with file:
-        arrays = dict(file)
+    try:
+        with file:
+            arrays = dict(file)
+    except (zlib.error, BadZipFile) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     known = _pop_labels(arrays, labels, path)
     if "X" not in arrays and len(arrays) != 1:
         raise ValueError(f"{path}: expected an array 'X' or a single array, got {sorted(arrays)}")

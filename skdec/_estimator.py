@@ -64,7 +64,7 @@ from ._self_training import (
     auto_update_interval,
     self_train,
 )
-from ._threads import Workers
+from ._threads import Workers, plain_torch
 from ._validation import (
     PARAMETER_CONSTRAINTS,
     check_can_be_distributed,
@@ -675,8 +675,7 @@ class DECClustering(
         """
         refuse_dask(X, "X", "fit")
         task = fit_task(self, X, y, sample_weight, _MOST_STAGES)
-        trainable = torch.inference_mode(False)  # whatever the mode of the caller
-        with unchanged_on_failure(self), self._group() as group, task, trainable:
+        with unchanged_on_failure(self), self._group() as group, task, plain_torch():
             X, back = take(X)
             X = self._valid_rows(X, reset=True)
             sample_weight = check_sample_weight(sample_weight, X)
@@ -1050,7 +1049,7 @@ class DECClustering(
     def _of_all_ranks(self, X):
         """What has to be the same on all ranks, in words."""
         parameters = self.get_params(deep=False)
-        del parameters["device"]  # each rank may have another
+        parameters.pop("device", None)  # each rank may have another; a subclass may have none
         names = list(getattr(self, "feature_names_in_", []))
         of_data = {"number of features": X.shape[1], "dtype of X": X.dtype, "feature names": names}
         return words(parameters) | of_data

@@ -128,7 +128,11 @@ def load(cls, path, autoencoder: Callable | None, device: str | None):
 def _pack(model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and arrays of a fitted model; refuses what they cannot keep."""
     state = {k: v for k, v in model.__getstate__().items() if k not in _SURROUNDINGS}
+    state.pop("_tensor_devices", None)  # arrays in a file are numpy's
     parameters = {name: state.pop(name, None) for name in model.get_params(deep=False)}
+    missing = PARAMETER_CONSTRAINTS.keys() - parameters.keys()
+    if missing:
+        raise ValueError(f"its class has no parameter(s) {_some(missing)}, which a file needs")
     architecture = Architecture(**state.pop("_architecture"))
     arrays = {WEIGHTS + name: value for name, value in state.pop("autoencoder_").items()}
     for name in ("labels_", "cluster_centers_", "_offset"):

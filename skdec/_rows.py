@@ -58,10 +58,10 @@ def distinct_rows(X: np.ndarray, sample_weight: np.ndarray, group: Alone = ALONE
     The order depends on the rows' values alone. Whatever follows therefore cannot tell a
     weight of two from a row given twice, nor one order of the rows from another.
     """
-    kept = np.flatnonzero(sample_weight > 0)
     # Only proportions matter; in units of about the largest, sums neither overflow nor vanish.
     # A power of two, because dividing by it is exact.
     sample_weight = np.ldexp(sample_weight, -np.frexp(group.max(sample_weight.max()))[1])
+    kept = np.flatnonzero(sample_weight > 0)  # and not vanished beside the largest
     hashes = _hash_rows(X)[kept]
     # Weights take part in the order so that their sum does not depend on the rows' order.
     order = kept[np.lexsort((sample_weight[kept], hashes))]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -26,6 +27,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _SCIKIT_LEARN = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _SCIKIT_LEARN
+    _SCIKIT_LEARN = threading.Lock()
+
+
+# A process that is forked while a thread has the lock has no such thread to give it back.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @functools.cache
@@ -98,12 +109,25 @@ def scikit_learn_alone() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Leave the inference mode and the autocast of the caller, which other threads do not have.
+
+    Tensors of inference mode cannot be written to outside; autocast would round in one thread only.
+    """
+    with ExitStack() as modes:
+        modes.enter_context(torch.inference_mode(False))
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                modes.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
 class Workers:
     """`n_workers` threads (the caller's among them), each with single-threaded kernels.
 
-    A context manager: inside it, the calling thread's own kernels are single-threaded too. It is
-    not in torch's inference mode then, in which no helper ever is: tensors of it cannot be
-    written to outside.
+    A context manager: inside it, the calling thread's own kernels are single-threaded too, and
+    its modes of torch are those of the helpers (`plain_torch`).
     """
 
     def __init__(self, n_workers: int | None = None):
@@ -113,7 +137,7 @@ class Workers:
     def __enter__(self) -> Workers:
         self._surroundings = ExitStack()
         self._surroundings.enter_context(single_threaded_kernels())
-        self._surroundings.enter_context(torch.inference_mode(False))
+        self._surroundings.enter_context(plain_torch())
         self._entered = True
         return self
 

@@ -138,6 +138,11 @@ def check_sample_weight(sample_weight, X) -> np.ndarray:
         raise ValueError(f"sample_weight must not be negative. Got {weight.min()}.")
     if not weight.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weight.sum()):
+            raise ValueError(
+                f"sample_weight must have a finite sum. Its largest is {weight.max()}."
+            )
     return weight
 
 

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from ._array_api import to_numpy
 from ._validation import check_sample_weight
 
 __all__ = ["cluster_exemplars", "cluster_prototypes", "explain_clusters"]
@@ -97,7 +98,7 @@ def explain_clusters(estimator, X, *, sample_weight=None, feature_names=None, to
     weight = check_sample_weight(sample_weight, values)
     counts = weight > 0
     values, weight = values[counts], weight[counts]
-    labels = np.asarray(estimator.predict(X))[counts]
+    labels = to_numpy(estimator.predict(X))[counts]
     clusters = np.unique(labels)
     mean, others, effect = _contrast(values, weight, labels[:, np.newaxis] == clusters)
     order = np.argsort(-np.abs(effect), axis=1, kind="stable")[:, :top]
@@ -328,7 +329,7 @@ def _named_values(estimator, X, names) -> tuple[list[str], np.ndarray | csc_arra
     is_frame, values = hasattr(X, "columns"), X
     if not is_frame:
         kinds = {"accept_sparse": "csc", "ensure_all_finite": "allow-nan", "dtype": np.float64}
-        values = check_array(X, input_name="X", **kinds)
+        values = check_array(to_numpy(X), input_name="X", **kinds)
     if names is None:
         names = names_of_features(estimator, X, values.shape[1])
     elif len(names) != values.shape[1]:

@@ -7,6 +7,7 @@ from numbers import Integral
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.metrics import (
     adjusted_rand_score,
@@ -232,6 +233,7 @@ def stability(estimator, X, y=None, *, between="halves", random_state=None) -> f
     """
     random_state = check_random_state(random_state)
     if between == "halves":
+        X = X.tocsr() if issparse(X) else X  # of which halves can be taken
         halves = np.array_split(random_state.permutation(_num_samples(X)), 2)
         fitted = [clone(estimator).fit(_safe_indexing(X, half)) for half in halves]
     elif between == "seeds":
@@ -371,7 +373,11 @@ class ClusteringScorer:
             chosen = _at_most(_MOST_ROWS, rows.shape[0])
             rows, labels = rows[chosen], labels[chosen]
         score, worst = _COMPACTNESS[self.metric]
-        return float(score(rows, labels)) if 1 < len(np.unique(labels)) < rows.shape[0] else worst
+        if not 1 < len(np.unique(labels)) < rows.shape[0]:
+            return worst
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = float(score(rows, labels))
+        return found if math.isfinite(found) else worst
 
     def _rows(self, estimator, X):
         """The rows among which distances are measured."""

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skdec._array_api import DISPATCHES
+from skdec.inspection import explain_clusters
 from skdec.metrics import ClusteringScorer, clustering_accuracy, relative_modularity
 from skdec.onnx import _PredictPath
 
@@ -112,12 +113,15 @@ def test_scorers_take_tensors(dispatched, fitted, metric):
 
 
 @with_dispatch
-def test_models_of_other_libraries_can_be_saved(tmp_path, fitted):
-    strict = pytest.importorskip("array_api_strict")
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+def test_models_of_other_libraries_can_be_saved(tmp_path, fitted, library):
+    rows = pytest.importorskip(library).asarray(X)
     with config_context(array_api_dispatch=True):
-        model = quick().fit(strict.asarray(X))
+        model = quick().fit(rows)
+        explained = explain_clusters(model, rows)
         model.save(tmp_path / "model")
     np.testing.assert_array_equal(type(model).load(tmp_path / "model").labels_, fitted.labels_)
+    assert explained.equals(explain_clusters(fitted, X))
 
 
 CHECKS = [

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -105,6 +106,7 @@ def test_without_matplotlib_all_but_the_picture_works(capsys, monkeypatch):
             "n_samples=2 should be >= n_clusters=5",
         ),
         ("a.csv", "x,y\n1,2\n3,4\n", ["--device", "abacus"], "'abacus'"),
+        ("a.csv", "x\n" + "1" * 200_000, [], "field larger than field limit"),
         ("a.npy", "nothing numpy wrote", [], "a.npy is not a file of numpy's"),
     ],
 )
@@ -133,6 +135,18 @@ def test_labels_of_another_length_and_missing_folders_are_refused_before_any_wor
     with pytest.raises(SystemExit):
         main(["a.npz", "--n-clusters", "3", "--output", "nowhere/labels.csv"])
     assert "nowhere is not a folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["a.npz", "--n-clusters", "3", "--picture", "."])
+    assert ". is a folder" in capsys.readouterr().err
+
+
+def test_damaged_arrays_are_refused(capsys):
+    np.savez_compressed("a.npz", X=blobs()[0])
+    content = bytearray(Path("a.npz").read_bytes())
+    content[len(content) // 2] ^= 255
+    Path("a.npz").write_bytes(content)
+    assert main(["a.npz", "--n-clusters", "3"]) == 2
+    assert "a.npz is damaged" in capsys.readouterr().err
 
 
 def test_zero_clusters_are_refused(capsys):

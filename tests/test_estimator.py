@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import joblib
 import numpy as np
@@ -201,15 +202,32 @@ def test_decoder_is_honest_after_a_partition_has_been_taken_over():
     assert chosen.reconstruction_error_ < stale / 2
 
 
-def test_inference_mode_of_the_caller_changes_nothing():
+@pytest.mark.parametrize("mode", [torch.inference_mode, partial(torch.autocast, "cpu")])
+def test_modes_of_the_caller_change_nothing(mode):
     X, _ = blobs(1300)  # work for several threads
     model = quick().fit(X)
-    with torch.inference_mode():
+    with mode():
         again = quick().fit(X)
         np.testing.assert_array_equal(again.predict(X), model.labels_)
         np.testing.assert_array_equal(again.transform(X), model.transform(X))
-        assert torch.is_inference_mode_enabled()
     assert not any(weight.is_inference() for weight in again.autoencoder_.parameters())
+
+
+class Narrow(DECClustering):
+    """Has fewer parameters than its base."""
+
+    def __init__(self, n_clusters=8, random_state=None):
+        super().__init__(
+            n_clusters, random_state=random_state, pretrain_steps=10, neighbor_steps=10, max_iter=0
+        )
+
+
+def test_a_subclass_may_have_fewer_parameters(tmp_path):
+    X, _ = blobs()
+    model = clone(Narrow(3, random_state=0)).fit(X)
+    np.testing.assert_array_equal(model.predict(X), model.labels_)
+    with pytest.raises(ValueError, match="its class has no parameter.s. .*'activation'"):
+        model.save(tmp_path / "model")
 
 
 def test_decoder_is_honest_after_self_training_without_reconstruction_term():

@@ -254,6 +254,15 @@ def test_cross_entropy_refuses_data_outside_the_unit_interval():
         quick(reconstruction_loss="bce", scaling="center").fit(X)
 
 
+def test_weights_without_a_finite_sum_are_refused_and_vanishing_ones_left_out():
+    with pytest.raises(ValueError, match="sample_weight must have a finite sum. .* 1e.308"):
+        quick().fit(X, sample_weight=np.full(len(X), 1e308))
+    weight = np.where(np.arange(len(X)) % 2, 1e200, 1e-200)
+    model = quick(init="auto").fit(X, sample_weight=weight)
+    expected = quick(init="auto").fit(X, sample_weight=weight > 1)
+    np.testing.assert_array_equal(model.cluster_centers_, expected.cluster_centers_)
+
+
 def test_rows_of_weight_zero_may_be_outside_of_the_unit_interval():
     rows = np.clip(X - X.min(), 0, None) / np.ptp(X)
     weight = np.ones(len(rows))

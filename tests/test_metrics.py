@@ -10,6 +10,7 @@ import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
 from quick import blobs, quick
+from scipy.sparse import bsr_array, coo_array, csr_array, dia_array
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
@@ -238,6 +239,20 @@ def test_scores_of_degenerate_labels_are_finite_and_no_better_than_real_ones(met
     if len(np.unique(labels)) in (1, 6):
         # The worst value: a cut across both groups is better or as good.
         assert score <= scorer(Known([0, 1, 0, 1, 0, 1]), X) or metric == "modularity"
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
+@pytest.mark.parametrize("metric", METRICS)
+def test_scores_of_huge_values_are_finite(metric):
+    X, y = blobs()
+    assert np.isfinite(ClusteringScorer(metric)(Known(y), X * 1e200))
+
+
+def test_stability_takes_sparse_rows_of_every_kind():
+    X, _ = blobs(60)
+    expected = stability(quick(accept_sparse=True), csr_array(X), random_state=0)
+    for kind in (coo_array, bsr_array, dia_array):
+        assert stability(quick(accept_sparse=True), kind(X), random_state=0) == expected
 
 
 def test_an_undefined_fold_does_not_void_the_mean_over_folds():

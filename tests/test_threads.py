@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 
@@ -5,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from skdec import _optimization
+from skdec import _optimization, _threads
 from skdec._optimization import OptimizerSettings, ShardedOptimizer
-from skdec._threads import Workers, single_threaded_kernels
+from skdec._threads import Workers, scikit_learn_alone, single_threaded_kernels
 
 
 class _Broken(Exception):
@@ -69,11 +70,24 @@ def test_after_a_failure_no_other_item_is_taken_and_no_thread_is_at_work(fails_i
             assert len(taken) == 3 and taken[-1] == "done"
 
 
-def test_inside_it_is_not_inference_mode():
-    with torch.inference_mode():
+def test_inside_no_thread_has_a_mode_of_the_caller():
+    def modes(_=None):
+        return torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+
+    with torch.inference_mode(), torch.autocast("cpu"):
         with Workers(2) as workers:
-            assert not any(workers.map(lambda _: torch.is_inference_mode_enabled(), range(4)))
-        assert torch.is_inference_mode_enabled()
+            assert workers.map(modes, range(4)) == [(False, False)] * 4
+        assert modes() == (True, True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_does_not_wait_for_a_thread_that_it_has_not():
+    with scikit_learn_alone():
+        assert not _threads._SCIKIT_LEARN.acquire(blocking=False)
+        process = os.fork()
+        if not process:  # nothing of the test runner may go on here
+            os._exit(0 if _threads._SCIKIT_LEARN.acquire(timeout=10) else 1)
+        assert os.waitpid(process, 0)[1] == 0
 
 
 def test_an_exception_in_a_helper_thread_is_passed_on():
