@@ -98,6 +98,10 @@ OF_RECONSTRUCTION = [("pretraining", "autoencoder"), ("pretraining", "decoder"),
         ),
         (
             {"pretraining": "end-to-end", "max_iter": 0},
+            ["pretraining", "autoencoder", "initialization", "self-training", "decoder"],
+        ),
+        (
+            {"pretraining": "end-to-end", "max_iter": 0, "init": "k-means++"},
             ["pretraining", "autoencoder", "initialization", "self-training"],
         ),
     ],

@@ -66,6 +66,7 @@ def in_blocks_of(n, monkeypatch):
     for module in ("_rows", "_inference", "_components"):
         monkeypatch.setattr(f"skdec.{module}.row_blocks", blocks)
     monkeypatch.setattr("skdec._inference._TILE_SIZES", (n,))
+    monkeypatch.setattr("skdec._inference._TILE_ROWS", n)
     monkeypatch.setattr("skdec._batching._BLOCK_VALUES", 1)  # single tiles, where they are used
 
 
