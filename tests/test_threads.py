@@ -81,6 +81,7 @@ def test_inside_no_thread_has_a_mode_of_the_caller():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python 3.12
 def test_a_forked_process_does_not_wait_for_a_thread_that_it_has_not():
     with scikit_learn_alone():
         assert not _threads._SCIKIT_LEARN.acquire(blocking=False)
