@@ -471,9 +471,9 @@ def check_finite(
         name, rate = "pretrain_learning_rate", settings.optimizer.learning_rate
         if settings.stages == "neighbors":
             name, rate = "neighbor_learning_rate", settings.neighbor_learning_rate
-        # The decoder's own training has a rate that is no parameter.
-        lower = "R" if stage == "decoder" else f"Lower {name!r} (it is {rate}) or r"
+        advice = f"Lower {name!r} (it is {rate}) or rescale the input."
+        if stage == "decoder":  # its own training has a rate that is no parameter
+            advice = "Rescale the input."
         raise ValueError(
-            "Pretraining diverged: the loss or the embedding is no longer finite. "
-            f"{lower}escale the input."
+            f"Pretraining diverged: the loss or the embedding is no longer finite. {advice}"
         )

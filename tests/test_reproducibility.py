@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info
 
 import skdec._estimator
 from skdec import DECClustering
+from skdec._neighborhoods import PLAIN
 
 X, _ = blobs()
 
@@ -158,6 +159,20 @@ def test_memory_pretrains_once_for_a_sweep_over_n_clusters(tmp_path, monkeypatch
     quick(memory=memory, pretrain_steps=31).fit(X)
     assert len(calls) == 2
     assert pretrain is skdec._estimator.pretrain
+
+
+def test_rows_that_tell_where_neighbors_are_sought_do_not_depend_on_n_clusters(monkeypatch):
+    seen = []
+
+    def neighborhoods(rows, at, *args):
+        seen.append(rows(at))
+        return PLAIN
+
+    monkeypatch.setattr(skdec._estimator, "neighborhoods", neighborhoods)
+    monkeypatch.setattr("skdec._initialization._MOST_ROWS", 20)
+    for n_clusters in (3, 4):  # more than 20 rows are judged, and not as many
+        quick(n_clusters, init="k-means++").fit(X)
+    np.testing.assert_array_equal(*seen)
 
 
 def test_memory_on_disk_gives_the_same_model(tmp_path):
