@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.sparse import issparse
@@ -43,36 +43,40 @@ def nearest_neighbors(X, n_neighbors: int, workers: Workers, slack: float = 0.0)
     number of rows less one.
     """
     n_neighbors = min(n_neighbors, X.shape[0] - 1)
-    X = _in_units_of_its_spread(X)
-    if issparse(X) or X.shape[1] >= _TREE_DIMENSIONS:
-        found = _by_brute_force(X, n_neighbors + 1, workers)
-    else:
-        found = _by_tree(X, n_neighbors + 1, slack, workers)
-    # A row is usually the first of its own neighbours, but not among rows that coincide with it.
-    is_self = found == np.arange(len(found))[:, None]
-    is_self[~is_self.any(axis=1), -1] = True
-    return found[~is_self].reshape(len(found), n_neighbors)
+    if not (issparse(X) or X.shape[1] >= _TREE_DIMENSIONS):
+        return _by_tree(X, n_neighbors, slack, workers)
+    with scikit_learn_alone():
+        return _by_brute_force(X, n_neighbors, workers)
 
 
 def _by_brute_force(X, n_neighbors: int, workers: Workers) -> np.ndarray:
-    """The nearest rows of each row, itself among them, blocks of rows shared among the threads."""
+    """The same by all distances, for `scikit_learn_alone`: queries are shared among the threads."""
+    X = _in_units_of_its_spread(X)
     # With several threads for one block equally distant rows might come in another order.
-    with scikit_learn_alone():
-        search = NearestNeighbors(n_neighbors=n_neighbors).fit(X)
-        found = workers.map(
-            lambda start: search.kneighbors(X[start : start + _QUERIES], return_distance=False),
-            range(0, X.shape[0], _QUERIES),
-        )
-    return np.concatenate(found)
+    search = NearestNeighbors(n_neighbors=n_neighbors + 1).fit(X)
+    found = workers.map(
+        lambda start: search.kneighbors(X[start : start + _QUERIES], return_distance=False),
+        range(0, X.shape[0], _QUERIES),
+    )
+    return _others(np.concatenate(found))
 
 
 def _by_tree(X: np.ndarray, n_neighbors: int, slack: float, workers: Workers) -> np.ndarray:
     """The same, but for the `slack`; quicker in few dimensions."""
+    X = _in_units_of_its_spread(X)
     tree = KDTree(X)
     # In the order of the leaves what one row needs of the tree is in the cache for the next one.
-    order, found = tree.indices, np.empty((len(X), n_neighbors), dtype=np.int64)
-    _, found[order] = tree.query(X[order], n_neighbors, eps=slack, workers=workers.n_workers)
-    return found
+    order, found = tree.indices, np.empty((len(X), n_neighbors + 1), dtype=np.int64)
+    _, found[order] = tree.query(X[order], n_neighbors + 1, eps=slack, workers=workers.n_workers)
+    return _others(found)
+
+
+def _others(found: np.ndarray) -> np.ndarray:
+    """Of the rows found for each row those that are not the row itself, one less."""
+    # A row is usually the first of its own neighbours, but not among rows that coincide with it.
+    is_self = found == np.arange(len(found))[:, None]
+    is_self[~is_self.any(axis=1), -1] = True
+    return found[~is_self].reshape(len(found), -1)
 
 
 def roughly_nearest_neighbors(
@@ -95,7 +99,10 @@ def roughly_nearest_neighbors(
             return nearest_neighbors(X, n_neighbors, workers)
         return _by_forest(X, n_neighbors, random, workers)
     blocks = np.array_split(random.permutation(len(X)), -(-len(X) // _BLOCK_ROWS))
-    return _within(map(np.sort, blocks), X, n_neighbors, workers)
+    found = np.empty((len(X), min(n_neighbors, len(blocks[-1]) - 1)), dtype=np.int32)
+    for block in map(np.sort, blocks):
+        found[block] = block[_by_tree(X[block], found.shape[1], _SLACK, workers)]
+    return found
 
 
 def _by_forest(
@@ -103,9 +110,9 @@ def _by_forest(
 ) -> np.ndarray:
     """The nearest of those that share a leaf with a row in one of several trees."""
     rows, most = np.arange(len(X)), max(_LEAF_ROWS, 4 * (n_neighbors + 1))
-    found = _within(_leaves(X, rows, most, random), X, n_neighbors, workers)
+    found = _within(list(_leaves(X, rows, most, random)), X, n_neighbors, workers)
     for _ in range(_N_TREES - 1):
-        more = _within(_leaves(X, rows, most, random), X, n_neighbors, workers)
+        more = _within(list(_leaves(X, rows, most, random)), X, n_neighbors, workers)
         _take_nearer(X, found, more, workers)
     return found
 
@@ -125,14 +132,16 @@ def _leaves(
 
 
 def _within(
-    parts: Iterable[np.ndarray], X: np.ndarray, n_neighbors: int, workers: Workers
+    leaves: Sequence[np.ndarray], X: np.ndarray, n_neighbors: int, workers: Workers
 ) -> np.ndarray:
-    """The nearest other rows of each row in its part of the rows."""
-    parts = list(parts)
-    n_neighbors = min(n_neighbors, min(map(len, parts)) - 1)
-    found = np.empty((len(X), n_neighbors), dtype=np.int32)
-    for part in parts:
-        found[part] = part[nearest_neighbors(X[part], n_neighbors, workers, _SLACK)]
+    """The nearest other rows of each row in its leaf; leaves are shared among the threads."""
+    found, alone = np.empty((len(X), n_neighbors), dtype=np.int32), Workers(1)
+
+    def search(leaf: np.ndarray) -> None:
+        found[leaf] = leaf[_by_brute_force(X[leaf], n_neighbors, alone)]
+
+    with scikit_learn_alone():
+        workers.map(search, leaves)
     return found
 
 
