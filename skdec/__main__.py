@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from . import DECClustering, __version__
 from .displays import EmbeddingDisplay
 from .displays._drawing import require_matplotlib
-from .metrics import clustering_accuracy, relative_modularity
+from .metrics import clustering_accuracy, relative_conductance
 
 _EPILOG = """\
 examples:
@@ -138,7 +138,7 @@ def _timed_labels(estimator, X: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _print_comparison(X, known, results) -> None:
     """A table with a line for each estimator; with known labels, how well they are met."""
-    measures = {"score": lambda labels: relative_modularity(X, labels)}
+    measures = {"score": lambda labels: relative_conductance(X, labels)}
     if known is not None:
         measures = {
             "accuracy": lambda labels: clustering_accuracy(known, labels),

@@ -75,7 +75,7 @@ from ._validation import (
     check_unit_interval,
     unchanged_on_failure,
 )
-from .metrics import relative_modularity
+from .metrics import relative_conductance
 
 # Settings of the published experiments; what they leave open is listed in DECClustering's Notes.
 _PAPERS = {
@@ -869,9 +869,9 @@ class DECClustering(
     def score(self, X, y=None, sample_weight=None):
         """How well the predicted clusters of `X` agree with its neighbourhoods; larger is better.
 
-        The modularity of ``predict(X)`` on the nearest-neighbour graph of `X` itself,
-        relative to its largest value for as many clusters
-        (:func:`skdec.metrics.relative_modularity`). The graph does not depend on the embedding,
+        How much harder the clusters that ``predict(X)`` gives are to cut in two than to part from
+        each other, on the nearest-neighbour graph of `X` itself
+        (:func:`skdec.metrics.relative_conductance`). The graph does not depend on the embedding,
         so that scores of models with other embeddings and other `n_clusters` compare; the
         negative inertia of KMeans.score would prefer the largest `n_clusters`.
 
@@ -887,7 +887,7 @@ class DECClustering(
         Returns
         -------
         score : float
-            Below 1; near 0 for clusters without regard to neighbourhoods, 0 for one cluster.
+            From 0 to 1; below 1/2 for clusters without regard to neighbourhoods, 0 for one cluster.
 
         Raises
         ------
@@ -898,7 +898,7 @@ class DECClustering(
         """
         refuse_dask(X, "X", "score")
         X, _ = self._take(X, "score")
-        return relative_modularity(X, self._labels(X), sample_weight=sample_weight)
+        return relative_conductance(X, self._labels(X), sample_weight=sample_weight)
 
     def save(self, path):
         """Write the fitted model to a file that holds numbers and text but no code.

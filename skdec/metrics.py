@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -29,12 +30,19 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from ._array_api import to_numpy
+from ._cuts import relative_conductances, symmetric_graph
 from ._neighbors import edge_weights, modularity, nearest_neighbors
 from ._rows import distinct_rows
 from ._threads import Workers
 from ._validation import check_sample_weight
 
-__all__ = ["ClusteringScorer", "clustering_accuracy", "relative_modularity", "stability"]
+__all__ = [
+    "ClusteringScorer",
+    "clustering_accuracy",
+    "relative_conductance",
+    "relative_modularity",
+    "stability",
+]
 
 # What takes the square of the number of rows looks at a fixed random choice of so many.
 _MOST_ROWS = 10_000
@@ -147,6 +155,88 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
     >>> round(relative_modularity(X, y), 3)
     0.98
     """
+    graph = _labelled_graph(X, labels, n_neighbors, sample_weight)
+    if graph is None:
+        return 0.0
+    n_clusters = graph.labels.max() + 1
+    return modularity(*graph) / float(1.0 - 1.0 / n_clusters) ** _EXPONENT
+
+
+def relative_conductance(X, labels, *, n_neighbors="auto", sample_weight=None) -> float:
+    r"""How much harder clusters are to cut in two than to part from each other.
+
+    The conductance of a cut through the k-nearest-neighbour graph is the share of the smaller
+    side's edges that lead across. A good clustering has small ones between its clusters and large
+    ones inside each [1]_. For each cluster
+
+    .. math:: \frac{\phi_\text{inside}}{\phi_\text{inside} + \phi_\text{outside}}
+
+    is the share of the easiest cut of the cluster in two, of those in the order of the second
+    eigenvector of its graph with a tenth of its edges on either side, in the sum of this and
+    the largest conductance between the cluster and one other. The score is the mean, weighted by
+    the roots of the clusters' edges. A partition into too few clusters has some that fall apart,
+    one into too many has some that hardly anything parts. It depends on `X` and `labels` only,
+    never on an embedding, and compares partitions into different numbers of clusters.
+
+    Parameters
+    ----------
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+        Rows whose Euclidean neighbours make the graph. Of more than 10,000 distinct rows a
+        fixed choice of 10,000 is used.
+    labels : array-like of shape (n_samples,)
+        Cluster labels. Repeated rows count with the label of one of them.
+    n_neighbors : "auto" or int, default="auto"
+        Number of neighbours of each row, fewer if there are not as many rows. "auto" is the
+        square root of the number of distinct rows, rounded up, but at most 15.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows; an edge weighs the product of its ends' weights. A row given
+        twice is the same as its weight doubled.
+
+    Returns
+    -------
+    score : float
+        From 0 to 1: near 1 for clusters that fall apart by themselves and are hard to cut, about
+        1/2 where it is as easy to cut them as to part them, less for labels that ignore the data,
+        and 0 for a single cluster, which there is nothing to compare with.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n_neighbors` is not "auto" or a positive int, the lengths differ, or `X` or the
+        weights are not finite.
+
+    References
+    ----------
+    .. [1] Kannan, Vempala, Vetta. "On clusterings: Good, bad and spectral". J. ACM 2004,
+       doi:10.1145/990308.990313.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from skdec.metrics import relative_conductance
+    >>> X, y = make_blobs(90, centers=3, cluster_std=0.1, random_state=0)
+    >>> round(relative_conductance(X, y), 2), round(relative_conductance(X, y == 0), 2)
+    (0.91, 0.67)
+    """
+    graph = _labelled_graph(X, labels, n_neighbors, sample_weight)
+    if graph is None:
+        return 0.0
+    weights = symmetric_graph(graph.neighbors, graph.edges)
+    shares = relative_conductances(weights, graph.labels)
+    volumes = np.bincount(graph.labels, weights.sum(axis=1))
+    return float(np.average(shares, weights=np.sqrt(volumes)))
+
+
+class _LabelledGraph(NamedTuple):
+    """Distinct rows' neighbours, the weights of the edges to them, and labels from 0."""
+
+    neighbors: np.ndarray
+    edges: np.ndarray
+    labels: np.ndarray
+
+
+def _labelled_graph(X, labels, n_neighbors, sample_weight) -> _LabelledGraph | None:
+    """The nearest-neighbour graph of checked rows, or None if there is nothing to compare."""
     if n_neighbors != "auto":
         check_scalar(n_neighbors, "n_neighbors", Integral, min_val=1)
     X = check_array(to_numpy(X), accept_sparse="csr", dtype="numeric")
@@ -157,15 +247,13 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
     chosen = _at_most(_MOST_ROWS, len(index))
     index, weight = index[chosen], weight[chosen]
     _, labels = np.unique(labels[index], return_inverse=True)
-    n_clusters = labels.max() + 1
-    if n_clusters == 1 or len(index) < 3:
-        return 0.0
+    if labels.max() == 0 or len(index) < 3:
+        return None
     if n_neighbors == "auto":
         n_neighbors = min(15, math.ceil(math.sqrt(len(index))))
     with Workers() as workers:
         neighbors = nearest_neighbors(X[index], n_neighbors, workers)
-    edges = edge_weights(neighbors, weight)
-    return modularity(neighbors, edges, labels) / float(1.0 - 1.0 / n_clusters) ** _EXPONENT
+    return _LabelledGraph(neighbors, edge_weights(neighbors, weight), labels)
 
 
 def _at_most(most: int, n_rows: int) -> np.ndarray | slice:
@@ -267,6 +355,8 @@ _COMPACTNESS = {
     "calinski_harabasz": (calinski_harabasz_score, 0.0),
     "davies_bouldin": (_negated_davies_bouldin, -float(np.finfo(np.float32).max)),
 }
+_OF_GRAPHS = {"conductance": relative_conductance, "modularity": relative_modularity}
+_NO_WEIGHT = "takes no sample_weight; only metric='conductance' and 'modularity' do."
 _SPACES = ("input", "preprocessed", "embedding")
 
 
@@ -284,11 +374,12 @@ class ClusteringScorer:
 
     Parameters
     ----------
-    metric : {"silhouette", "calinski_harabasz", "davies_bouldin", "modularity"}, \
+    metric : {"silhouette", "calinski_harabasz", "davies_bouldin", "conductance", "modularity"}, \
             default="silhouette"
         :func:`~sklearn.metrics.silhouette_score`, of more than 10,000 rows that of a fixed
         choice of 10,000; :func:`~sklearn.metrics.calinski_harabasz_score`;
-        :func:`~sklearn.metrics.davies_bouldin_score` times -1; or :func:`relative_modularity`.
+        :func:`~sklearn.metrics.davies_bouldin_score` times -1; :func:`relative_conductance`; or
+        :func:`relative_modularity`.
     space : {"input", "preprocessed", "embedding"}, default="input"
         Where distances are measured: among the rows as they are given, which a Pipeline has not
         seen through its steps yet; among what the last step of a Pipeline receives (the same as
@@ -304,12 +395,14 @@ class ClusteringScorer:
     Notes
     -----
     Labels for which a metric is undefined, a single cluster or a cluster for each row, have its
-    worst value: -1, 0, and for Davies-Bouldin, which has none, -3.4e38. The modularity of a single
-    cluster is 0. A cluster with one member counts as the metric says: 0 in the silhouette.
+    worst value: -1, 0, and for Davies-Bouldin, which has none, -3.4e38. Conductance and modularity
+    of a single cluster are 0. A cluster with one member counts as the metric says: 0 in the
+    silhouette.
 
-    Silhouette and modularity take sparse rows; scikit-learn has no sparse form of the other two.
+    Calinski-Harabasz and Davies-Bouldin, of which scikit-learn has no sparse form, take no sparse
+    rows; the others do.
 
-    The modularity takes `sample_weight`, with metadata routing after
+    Conductance and modularity take `sample_weight`, with metadata routing after
     ``set_score_request(sample_weight=True)``; the others refuse it.
 
     Examples
@@ -327,7 +420,7 @@ class ClusteringScorer:
 
     def __init__(self, metric="silhouette", *, space="input"):
         # Here and not in the call: within a search, an error of the call is only a warning.
-        metrics = (*_COMPACTNESS, "modularity")
+        metrics = (*_COMPACTNESS, *_OF_GRAPHS)
         if metric not in metrics:
             raise ValueError(f"metric must be one of {metrics}. Got {metric!r} instead.")
         if space not in _SPACES:
@@ -351,7 +444,7 @@ class ClusteringScorer:
         y : Ignored
             Not used, present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, for the modularity only.
+            Weights of the rows, for conductance and modularity only.
 
         Returns
         -------
@@ -364,11 +457,11 @@ class ClusteringScorer:
             If the rows are not finite numbers, or a metric without weights is given them.
         """
         if sample_weight is not None and not self._accept_sample_weight():
-            raise ValueError(f"{self!r} takes no sample_weight; only metric='modularity' does.")
+            raise ValueError(f"{self!r} {_NO_WEIGHT}")
         labels = column_or_1d(to_numpy(estimator.predict(X)))
         rows = check_array(to_numpy(self._rows(estimator, X)), accept_sparse="csr", dtype="numeric")
-        if self.metric == "modularity":
-            return relative_modularity(rows, labels, sample_weight=sample_weight)
+        if self.metric in _OF_GRAPHS:
+            return _OF_GRAPHS[self.metric](rows, labels, sample_weight=sample_weight)
         if self.metric == "silhouette":
             chosen = _at_most(_MOST_ROWS, rows.shape[0])
             rows, labels = rows[chosen], labels[chosen]
@@ -407,7 +500,7 @@ class ClusteringScorer:
             If the metric has no use for weights.
         """
         if not self._accept_sample_weight():
-            raise ValueError(f"{self!r} takes no sample_weight; only metric='modularity' does.")
+            raise ValueError(f"{self!r} {_NO_WEIGHT}")
         self._sample_weight_request = sample_weight
         return self
 
@@ -426,4 +519,4 @@ class ClusteringScorer:
 
     def _accept_sample_weight(self) -> bool:
         # The name by which scikit-learn asks this of scorers while metadata routing is off.
-        return self.metric == "modularity"
+        return self.metric in _OF_GRAPHS

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skdec._inference
-from skdec.metrics import ClusteringScorer, relative_modularity
+from skdec.metrics import ClusteringScorer, relative_conductance
 
 X, Y = blobs()
 WEIGHT = np.random.default_rng(0).integers(1, 4, len(X)).astype(float)
@@ -71,11 +71,11 @@ def test_weights_are_routed_under_another_name(routing):
     model = (
         quick().set_fit_request(sample_weight="importance").set_score_request(sample_weight=False)
     )
-    scorer = ClusteringScorer("modularity").set_score_request(sample_weight="importance")
+    scorer = ClusteringScorer("conductance").set_score_request(sample_weight="importance")
     both = np.arange(90), np.arange(90)
     found = cross_validate(model, X, scoring=scorer, cv=[both], params={"importance": WEIGHT})
     labels = quick().fit_predict(X, sample_weight=WEIGHT)
-    assert found["test_score"] == relative_modularity(X, labels, sample_weight=WEIGHT)
+    assert found["test_score"] == relative_conductance(X, labels, sample_weight=WEIGHT)
 
 
 # --- Tables ---

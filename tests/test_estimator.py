@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skdec import DECClustering
-from skdec.metrics import relative_modularity
+from skdec.metrics import relative_conductance
 
 
 @pytest.fixture(scope="module")
@@ -373,9 +373,9 @@ def test_model_fitted_on_a_missing_accelerator_loads_on_the_cpu(fitted):
     np.testing.assert_array_equal(loaded.predict(X), model.labels_)
 
 
-def test_score_is_the_relative_modularity_of_the_predictions(fitted):
+def test_score_is_the_relative_conductance_of_the_predictions(fitted):
     model, X = fitted
-    assert model.score(X) == relative_modularity(X, model.labels_)
+    assert model.score(X) == relative_conductance(X, model.labels_)
     weight = np.random.default_rng(0).integers(1, 4, len(X))
     repeated = np.repeat(X, weight, axis=0)
     assert model.score(X, sample_weight=weight) == pytest.approx(model.score(repeated))

@@ -1,5 +1,6 @@
 """Measures of clusterings, by hand and by their invariances, and scorers made of them."""
 
+import itertools
 import pickle
 import warnings
 from functools import partial
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from quick import blobs, quick
 from scipy.sparse import bsr_array, coo_array, csr_array, dia_array
 from sklearn.cluster import DBSCAN, KMeans
-from sklearn.datasets import make_blobs
+from sklearn.datasets import make_blobs, make_moons
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
@@ -21,9 +22,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdec import metrics
-from skdec.metrics import ClusteringScorer, clustering_accuracy, relative_modularity, stability
+from skdec._cuts import _least_conductance, relative_conductances, symmetric_graph
+from skdec.metrics import (
+    ClusteringScorer,
+    clustering_accuracy,
+    relative_conductance,
+    relative_modularity,
+    stability,
+)
 
-METRICS = ["silhouette", "calinski_harabasz", "davies_bouldin", "modularity"]
+METRICS = ["silhouette", "calinski_harabasz", "davies_bouldin", "conductance", "modularity"]
+of_graphs = pytest.mark.parametrize("score", [relative_conductance, relative_modularity])
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=30)
 
@@ -74,10 +83,11 @@ def test_modularity_weighs_an_edge_with_the_weights_of_its_ends():
     assert found == pytest.approx(expected)
 
 
-def test_modularity_prefers_the_planted_number_of_clusters():
+@of_graphs
+def test_graphs_prefer_the_planted_number_of_clusters(score):
     X, _ = make_blobs(600, 8, centers=6, random_state=0)
     scores = {
-        k: relative_modularity(X, KMeans(k, n_init=5, random_state=0).fit_predict(X))
+        k: score(X, KMeans(k, n_init=5, random_state=0).fit_predict(X))
         for k in (2, 3, 4, 5, 6, 7, 9, 12)
     }
     assert max(scores, key=scores.get) == 6
@@ -89,32 +99,135 @@ def test_modularity_of_random_labels_is_about_zero():
     assert abs(relative_modularity(X, labels)) < 0.05
 
 
-def test_modularity_does_not_know_scale_origin_order_or_names():
+@of_graphs
+def test_graphs_do_not_know_scale_origin_order_or_names(score):
     random = np.random.default_rng(0)
     X, y = make_blobs(200, 4, centers=3, cluster_std=3.0, random_state=0)
-    expected = relative_modularity(X, y)
+    expected = score(X, y)
     order = random.permutation(200)
-    assert relative_modularity(X[order], y[order]) == pytest.approx(expected)
-    assert relative_modularity(X, np.array(["b", "c", "a"])[y]) == pytest.approx(expected)
+    # The eigenvector is found up to an error, from a start that is of the rows' order.
+    assert score(X[order], y[order]) == pytest.approx(expected, rel=0.02)
+    assert score(X, np.array(["b", "c", "a"])[y]) == pytest.approx(expected)
     for changed in (X * 1e30, X * 1e-30, X + 50.0):
-        assert relative_modularity(changed, y) == pytest.approx(expected)
+        assert score(changed, y) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("n", "labels"), [(5, [0] * 5), (1, [3]), (2, [0, 1])])
-def test_modularity_of_degenerate_labels_is_zero(n, labels):
-    assert relative_modularity(np.arange(float(n))[:, None], labels) == 0.0
+@of_graphs
+def test_graphs_of_degenerate_labels_are_worth_nothing(score, n, labels):
+    assert score(np.arange(float(n))[:, None], labels) == 0.0
 
 
-def test_modularity_of_many_rows_is_about_that_of_all():
+@of_graphs
+def test_graphs_of_many_rows_are_about_those_of_all(score):
     X, y = make_blobs(12_000, 2, centers=4, cluster_std=2.0, random_state=0)
-    few = relative_modularity(X[:6000], y[:6000])
-    assert relative_modularity(X, y) == pytest.approx(few, abs=0.03)
+    assert score(X, y) == pytest.approx(score(X[:6000], y[:6000]), abs=0.05)
 
 
+@of_graphs
 @pytest.mark.parametrize("n_neighbors", [0, -1, 2.5, "many"])
-def test_modularity_refuses_a_nonsensical_number_of_neighbors(n_neighbors):
+def test_graphs_refuse_a_nonsensical_number_of_neighbors(score, n_neighbors):
     with pytest.raises((TypeError, ValueError), match="n_neighbors"):
-        relative_modularity([[0.0], [1.0], [2.0]], [0, 1, 1], n_neighbors=n_neighbors)
+        score([[0.0], [1.0], [2.0]], [0, 1, 1], n_neighbors=n_neighbors)
+
+
+@of_graphs
+def test_graphs_take_rows_given_twice_as_rows_of_double_weight(score):
+    X, y = make_blobs(80, 3, centers=3, cluster_std=2.0, random_state=0)
+    twice = np.arange(80) < 30
+    repeated = np.concatenate([X, X[twice]]), np.concatenate([y, y[twice]])
+    expected = score(X, y, sample_weight=1.0 + twice)
+    assert score(*repeated) == pytest.approx(expected, rel=1e-6)
+    assert score(X, y, sample_weight=7.0 * (1.0 + twice)) == pytest.approx(expected, rel=1e-6)
+
+
+# --- How hard clusters are to cut ---
+
+
+def path(n_rows):
+    """A graph in which each row is joined to the next one."""
+    ends = np.arange(n_rows - 1), np.arange(1, n_rows)
+    graph = csr_array((np.ones(n_rows - 1), ends), shape=(n_rows, n_rows))
+    return graph + graph.T
+
+
+def least_of_all_cuts(graph, prior):
+    """By definition, trying all of them."""
+    A, found = graph.toarray(), []
+    for sides in itertools.product([False, True], repeat=len(A)):
+        side = np.array(sides)
+        volumes = A[side].sum(), A[~side].sum()
+        if min(volumes) >= 0.1 * A.sum() and 0 < side.sum() < len(A):
+            found.append((A[side][:, ~side].sum() + prior) / (min(volumes) + 2 * prior))
+    return min(found)
+
+
+def test_the_easiest_cut_of_small_graphs_is_that_of_all_cuts():
+    # A path is cut in the middle, two cliques at the edge between them, and what has fallen
+    # apart already where it has.
+    cliques = np.zeros((9, 9))
+    cliques[:5, :5] = cliques[5:, 5:] = 1.0
+    cliques[4, 5] = cliques[5, 4] = 0.5
+    np.fill_diagonal(cliques, 0.0)
+    apart = np.kron(np.eye(3), np.ones((3, 3)) - np.eye(3))
+    for graph in (path(8), csr_array(cliques), csr_array(apart)):
+        for prior in (0.0, 1.0):
+            found = _least_conductance(graph, prior)
+            assert found == pytest.approx(least_of_all_cuts(graph, prior))
+
+
+def test_the_easiest_cut_of_a_long_graph_is_in_its_middle():
+    n_rows = 400  # too many for a dense matrix
+    assert _least_conductance(path(n_rows), 0.0) == pytest.approx(1.0 / (n_rows - 1), rel=0.1)
+
+
+def test_rows_that_fall_off_at_the_rim_are_no_cut():
+    clique = np.ones((20, 20)) - np.eye(20)
+    with_rim = np.zeros((21, 21))
+    with_rim[:20, :20] = clique
+    with_rim[0, 20] = with_rim[20, 0] = 1.0
+    found = [_least_conductance(csr_array(A), 0.0) for A in (clique, with_rim)]
+    assert found[1] == pytest.approx(found[0], rel=0.05) and found[0] > 0.5
+    # One of two rows has all the edges there are; and of a single one nothing can be cut.
+    assert _least_conductance(csr_array(np.array([[5.0, 0.0], [0.0, 0.0]])), 1.0) == 1.0
+    assert _least_conductance(csr_array(np.zeros((1, 1))), 1.0) == 1.0
+
+
+def test_conductance_by_hand_on_triangles():
+    # Two triangles, with two neighbours each; the prior is 10 edges of average weight. A triangle
+    # has 12 ends of edges (each edge both ways); 4 + 4 of them part one row from two.
+    X = np.array([[0.0], [1.0], [2.1], [100.0], [101.0], [102.1]])
+    A = symmetric_graph(np.array([[1, 2], [0, 2], [0, 1], [4, 5], [3, 5], [3, 4]]), np.ones((6, 2)))
+    assert A.sum() == 24.0 and A.data.mean() == 2.0
+    inside, outside = (4 + 20) / (4 + 40), (0 + 20) / (12 + 40)
+    expected = inside / (inside + outside)
+    found = relative_conductance(X, [0, 0, 0, 1, 1, 1], n_neighbors=2)
+    assert found == pytest.approx(expected)
+    np.testing.assert_allclose(relative_conductances(A, np.repeat([0, 1], 3)), expected)
+
+
+def test_conductance_finds_groups_of_any_shape_and_number():
+    X, y = make_moons(600, noise=0.06, random_state=0)
+    halves = 2 * y + (X[:, 0] > X[y == 0, 0].mean() * (y == 0) + X[y == 1, 0].mean() * (y == 1))
+    assert relative_conductance(X, y) > relative_conductance(X, halves) + 0.1
+    # Many groups: modularity joins them.
+    X, y = make_blobs(1200, 6, centers=40, cluster_std=0.5, random_state=0)
+    joined = KMeans(13, n_init=5, random_state=0).fit_predict(X)
+    assert relative_conductance(X, y) > relative_conductance(X, joined) + 0.1
+
+
+def test_conductance_of_random_labels_is_below_one_half():
+    X, _ = make_blobs(500, 8, centers=6, random_state=0)
+    labels = np.random.default_rng(0).integers(6, size=500)
+    assert relative_conductance(X, labels) < 0.4
+
+
+@given(st.lists(st.integers(0, 5), min_size=3, max_size=40), st.integers(0, 3))
+def test_conductance_is_between_zero_and_one_whatever_the_labels(labels, seed):
+    random = np.random.default_rng(seed)
+    X, weight = random.integers(0, 3, (len(labels), 2)), 10.0 ** random.uniform(-9, 9, len(labels))
+    for sample_weight in (None, weight):
+        assert 0.0 <= relative_conductance(X, labels, sample_weight=sample_weight) <= 1.0
 
 
 def test_stability_tells_clusters_from_noise():
@@ -205,6 +318,7 @@ def test_scores_are_the_metrics_of_the_predicted_labels_in_the_chosen_space():
         "silhouette": silhouette_score,
         "calinski_harabasz": calinski_harabasz_score,
         "davies_bouldin": lambda X, labels: -davies_bouldin_score(X, labels),
+        "conductance": relative_conductance,
         "modularity": relative_modularity,
     }
     assert list(expected) == METRICS
@@ -380,11 +494,12 @@ def test_cross_validate_takes_several_scorers():
     assert all(np.isfinite(found[f"test_{metric}"]).all() for metric in METRICS)
 
 
-def test_weights_reach_the_modularity_and_are_refused_elsewhere():
+def test_weights_reach_the_graphs_and_are_refused_elsewhere():
     X, y = blobs()
     weight = np.random.default_rng(0).uniform(1, 3, len(X))
-    found = ClusteringScorer("modularity")(Known(y), X, sample_weight=weight)
-    assert found == relative_modularity(X, y, sample_weight=weight) != relative_modularity(X, y)
+    for name, score in (("conductance", relative_conductance), ("modularity", relative_modularity)):
+        found = ClusteringScorer(name)(Known(y), X, sample_weight=weight)
+        assert found == score(X, y, sample_weight=weight) != score(X, y)
     with pytest.raises(ValueError, match="'silhouette', space='input'\\) takes no sample_weight"):
         ClusteringScorer()(Known(y), X, sample_weight=weight)
 
@@ -409,7 +524,7 @@ def test_weights_are_routed_to_the_scorer_that_asks_for_them():
     expected = [relative_modularity(X, labels, sample_weight=w) for w in (weight, None)]
     assert scores == expected
     assert scores[0] != scores[1]
-    with pytest.raises(ValueError, match="only metric='modularity'"):
+    with pytest.raises(ValueError, match="only metric='conductance' and 'modularity'"):
         ClusteringScorer("silhouette").set_score_request(sample_weight=True)
 
 
