@@ -14,8 +14,9 @@ import skdec
 
 def describe_machine() -> str:
     """Processor, cores and versions."""
+    cuda = f" and {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads; "
+        f"{_processor()}{cuda}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads; "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"scikit-learn {sklearn.__version__}, skdec {skdec.__version__}"
     )

@@ -1,6 +1,7 @@
 """Where the time of a fit goes: seconds, rows a second and share of the matrix-product rate.
 
     python benchmarks/stages.py --data DIR [--datasets usps mnist-10k mnist]
+        [--device auto]
 
 The default settings. The share is the time that the matrix products of a stage take when nothing
 else is done, over the time of the stage: products of the same network, batch, shards and precision,
@@ -26,25 +27,27 @@ from skdec import DECClustering
 from skdec._backend import resolve_precision
 from skdec._optimization import number_of_shards
 from skdec._pretraining import _TRAINED_COMPONENTS
+from skdec.metrics import clustering_accuracy
 
 
-def best_rate(widths: list[int], batch: int, dtype: torch.dtype) -> float:
+def best_rate(widths: list[int], batch: int, dtype: torch.dtype, device: str) -> float:
     """Rows a second of the products of training steps, by shards or at once."""
-    shards = number_of_shards(batch)
-    return max(product_rate(widths, batch, dtype, shards=n) for n in {1, shards})
+    ways = {1, number_of_shards(batch)} if device == "cpu" else {1}
+    return max(product_rate(widths, batch, dtype, shards=n, device=device) for n in ways)
 
 
 def products_of(model: DECClustering, n_rows: int, epochs: dict[str, int]) -> dict[str, tuple]:
     """For the stages that train: their rows, and the seconds of the products alone."""
-    dtype = resolve_precision(model.precision, torch.device(model.device_), model.autoencoder_)
+    device = model.device_
+    dtype = resolve_precision(model.precision, torch.device(device), model.autoencoder_)
     encoder = [model.n_features_in_, *model.hidden_dims_, model.cluster_centers_.shape[1]]
     trained = [min(model.n_features_in_, _TRAINED_COMPONENTS), *encoder[1:]]
     batch = min(model.batch_size, n_rows)
-    of_encoder = best_rate(encoder, batch, dtype)
-    of_pairs = best_rate(trained, 2 * batch, dtype)
-    of_decoder = best_rate(encoder[::-1], batch, dtype)
-    of_both = best_rate(encoder + encoder[::-1][1:], batch, dtype)
-    assigned = 1 / product_rate(encoder, min(n_rows, 10_000), training=False)
+    of_encoder = best_rate(encoder, batch, dtype, device)
+    of_pairs = best_rate(trained, 2 * batch, dtype, device)
+    of_decoder = best_rate(encoder[::-1], batch, dtype, device)
+    of_both = best_rate(encoder + encoder[::-1][1:], batch, dtype, device)
+    assigned = 1 / product_rate(encoder, min(n_rows, 10_000), training=False, device=device)
     seconds_a_row = {
         "pretraining/autoencoder": (1, 1 / of_both),
         "pretraining/neighbors": (2, 1 / of_pairs),
@@ -63,7 +66,7 @@ def products_of(model: DECClustering, n_rows: int, epochs: dict[str, int]) -> di
     return {stage: (n, n * seconds_a_row[stage][1]) for stage, n in rows.items()}
 
 
-def measure(X: np.ndarray, settings: dict) -> list[list[str]]:
+def measure(X: np.ndarray, y: np.ndarray, settings: dict) -> list[list[str]]:
     """Cells of the table for one fit and one `predict`."""
     model = DECClustering(10, random_state=0, **settings)
     with warnings.catch_warnings():
@@ -79,7 +82,8 @@ def measure(X: np.ndarray, settings: dict) -> list[list[str]]:
         share = "" if bare is None else f"{bare / taken:.0%}"
         name = STAGES.get(stage, "`predict`, after the fit")
         lines.append([name, f"{taken:.2f}", f"{rows / taken:,.0f}", share])
-    return [*lines, ["**fit**", f"{total:.2f}", f"{len(X) / total:,.0f}", ""]]
+    accuracy = f"ACC {clustering_accuracy(y, model.labels_):.4f}"
+    return [*lines, ["**fit**", f"{total:.2f}", f"{len(X) / total:,.0f}", accuracy]]
 
 
 def main() -> None:
@@ -87,20 +91,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with mnist.npz and usps.npz")
     parser.add_argument("--datasets", nargs="+", default=["usps", "mnist-10k", "mnist"])
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--rows", type=int, help="only so many rows, to try the script")
     parser.add_argument("--steps", type=int, help="only so many steps, to try the script")
     arguments = parser.parse_args()
-    settings = {}
+    settings: dict = {"device": arguments.device}
     if arguments.steps:
         names = ("pretrain_steps", "neighbor_steps", "max_iter")
-        settings = dict.fromkeys(names, arguments.steps)
-    warm_up()
+        settings |= dict.fromkeys(names, arguments.steps)
+    warm_up(arguments.device)
     print(describe_machine() + "\n")
     print("| data | stage | seconds | rows/s | share of the product rate |")
     print("| --- " * 5 + "|")
     for data in arguments.datasets:
-        X = load(data, arguments.data)[0][: arguments.rows]
-        for cells in measure(X, settings):
+        X, y = (part[: arguments.rows] for part in load(data, arguments.data))
+        for cells in measure(X, y, settings):
             print("| " + " | ".join([f"{data}, {len(X):,}", *cells]) + " |", flush=True)
 
 

@@ -72,10 +72,12 @@ def _path(context) -> str:
     return "/".join(names)
 
 
-def warm_up() -> None:
+def warm_up(device: str = "auto") -> None:
     """A small fit, so that no other one is charged for imports and thread pools."""
     X = np.random.default_rng(0).random((300, 10))
-    DECClustering(3, pretrain_steps=5, neighbor_steps=5, tol=1.1, random_state=0).fit(X)
+    DECClustering(
+        3, pretrain_steps=5, neighbor_steps=5, tol=1.1, random_state=0, device=device
+    ).fit(X)
 
 
 def timed_fit(model: DECClustering, X: np.ndarray) -> Stopwatch:

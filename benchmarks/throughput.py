@@ -38,7 +38,7 @@ _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def skdec_seconds(
-    X: np.ndarray, batch: int, epochs: int, *, optimizer: str, precision: str
+    X: np.ndarray, batch: int, epochs: int, *, optimizer: str, precision: str, device: str
 ) -> float:
     """The stage "autoencoder" of a fit that has no other training."""
     model = DECClustering(
@@ -54,56 +54,60 @@ def skdec_seconds(
         n_init=1,
         max_iter=0,
         precision=precision,
+        device=device,
         random_state=0,
     )
     return timed_fit(model, X).seconds["pretraining/autoencoder"]
 
 
-def loop_seconds(X: np.ndarray, batch: int, epochs: int) -> float:
+def loop_seconds(X: np.ndarray, batch: int, epochs: int, *, device: str) -> float:
     """The loop that most repositories have."""
     widths = [X.shape[1], *_HIDDEN, _EMBEDDING, *_HIDDEN[::-1], X.shape[1]]
     layers = []
     for k, (n_in, n_out) in enumerate(pairwise(widths)):
         linear = k in (len(_HIDDEN), len(widths) - 2)
         layers += [nn.Linear(n_in, n_out)] + ([] if linear else [nn.ReLU()])
-    model = nn.Sequential(*layers)
+    model = nn.Sequential(*layers).to(device)
     loader = DataLoader(TensorDataset(torch.from_numpy(X)), batch, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters())
     start = time.perf_counter()
     for _ in range(epochs):
         for (rows,) in loader:
+            rows = rows.to(device)
             loss = nn.functional.mse_loss(model(rows), rows)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    loss.item()  # an accelerator is done only then
     return time.perf_counter() - start
 
 
-def clustpy_seconds(X: np.ndarray, batch: int, epochs: int) -> float:
+def clustpy_seconds(X: np.ndarray, batch: int, epochs: int, *, device: str) -> float:
     """ClustPy's own training of its feed-forward autoencoder."""
     from clustpy.deep.neural_networks import FeedforwardAutoencoder
 
     layers = [X.shape[1], *_HIDDEN, _EMBEDDING]
     model = FeedforwardAutoencoder(layers, activation_fn=nn.ReLU, random_state=0)
+    model = model.to(device)
     start = time.perf_counter()
     model.fit(n_epochs=epochs, batch_size=batch, data=X)
     return time.perf_counter() - start
 
 
-def contenders() -> dict[str, Callable[[np.ndarray, int, int], float]]:
+def contenders(device: str) -> dict[str, Callable[[np.ndarray, int, int], float]]:
     """Names and functions from rows, batch size and epochs to seconds of training."""
     found: dict[str, Callable] = {
         f"skdec, {optimizer}, {precision}": partial(
-            skdec_seconds, optimizer=optimizer, precision=precision
+            skdec_seconds, optimizer=optimizer, precision=precision, device=device
         )
         for precision in _PRECISIONS
         for optimizer in ("muon", "adam")
     }
-    found["usual loop, float32"] = loop_seconds
+    found["usual loop, float32"] = partial(loop_seconds, device=device)
     try:
         import clustpy.deep.neural_networks  # noqa: F401
 
-        found["ClustPy, float32"] = clustpy_seconds
+        found["ClustPy, float32"] = partial(clustpy_seconds, device=device)
     except (ImportError, RuntimeError) as error:  # the latter by a torchvision for another torch
         print(f"ClustPy is left out: {error}\n")
     return found
@@ -127,12 +131,13 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[256, 1024])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--rows", type=int, help="only so many rows, to try the script")
     arguments = parser.parse_args()
     X = load("mnist-10k", arguments.data)[0][: arguments.rows]
     widths = [X.shape[1], *_HIDDEN, _EMBEDDING, *_HIDDEN[::-1], X.shape[1]]
     print(describe_machine() + "\n")
-    found = contenders()
+    found = contenders(arguments.device)
     header = ["batch", "training", "rows/s", "of the usual loop", "of ClustPy"]
     header += ["of products in shards", "of products of whole batches"]
     print("| " + " | ".join(header) + " |\n" + "| --- " * len(header) + "|")
@@ -144,7 +149,7 @@ def main() -> None:
                 cells.append(spread(rate / rates[other]) if other in rates else "")
             dtype = _PRECISIONS[name.split(", ")[-1]]
             for shards in (number_of_shards(batch), 1):
-                bare = product_rate(widths, batch, dtype, shards=shards)
+                bare = product_rate(widths, batch, dtype, shards=shards, device=arguments.device)
                 cells.append(f"{np.median(rate) / bare:.0%}")
             print("| " + " | ".join(cells) + " |", flush=True)
 

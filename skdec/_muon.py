@@ -48,8 +48,9 @@ class Muon:
     `weights` is a vector that consists of `stacks` of groups of neurons, of which each row has the
     weights of a neuron's inputs. Their `gradient` may be of another precision: that of all
     products. A group's Nesterov momentum is brought near to the closest matrix with orthonormal
-    rows: a step moves a neuron's weights by a vector whose length is about `lr`, from a quarter (of
-    a single neuron, or input) to twice, whatever the gradient's size.
+    rows: a step moves a neuron's weights by a vector whose length is about that which the tensor
+    `lr` holds then, from a quarter (of a single neuron, or input) to twice, whatever the gradient's
+    size.
 
     It has the part of the interface of torch's optimisers that training needs.
 
@@ -66,7 +67,7 @@ class Muon:
         weights: Tensor,
         gradient: Tensor,
         stacks: Sequence[Stack],
-        lr: float,
+        lr: Tensor,
         momentum: float,
     ):
         self.param_groups = [{"lr": lr, "momentum": momentum}]
@@ -85,7 +86,7 @@ class Muon:
         changes = orthogonalized(self._matrices, self._n_rows)
         for weights, change in zip(self._weights, changes, strict=True):
             # To add numbers of two precisions takes several times as long.
-            weights.add_(change.float(), alpha=-group["lr"])
+            weights.addcmul_(change.float(), group["lr"], value=-1.0)
 
     def state_dict(self) -> dict:
         """What the next steps depend on, in the form of torch's optimisers; not a copy."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.sparse import issparse
 from scipy.spatial import KDTree
 from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
 
 from ._batching import row_blocks
 from ._threads import Workers, scikit_learn_alone
@@ -24,6 +27,9 @@ _ALL_PAIRS_ROWS, _LEAF_ROWS, _N_TREES = 2**14, 2**12, 5
 
 # Rows whose neighbours one thread finds at once by brute force.
 _QUERIES = 2048
+
+# The first two of an accelerator, and distances that it holds at once (512 MB).
+_ON_CUDA, _DEVICE_VALUES = (2**17, 2**15), 2**26
 
 # Where neighbours are only drawn from. All but one in 500 of those found with this slack are the
 # right ones (MNIST), at half of the cost.
@@ -80,24 +86,39 @@ def _others(found: np.ndarray) -> np.ndarray:
 
 
 def roughly_nearest_neighbors(
-    X: np.ndarray, n_neighbors: int, seed: int, workers: Workers
+    X: np.ndarray,
+    n_neighbors: int,
+    seed: int,
+    workers: Workers,
+    device: torch.device | None = None,
 ) -> np.ndarray:
     """As `nearest_neighbors`, but a few are not the nearest, in a time in proportion to the rows.
 
-    The numbers may be int32, which take half of the memory.
+    The numbers are int32, which take half of the memory.
 
     In few dimensions they are sought in random blocks of rows, all of up to 131,072, with some
-    slack. In many, of more than 16,384 rows, in the leaves of random projection trees [1]_.
+    slack. In many, of more than 16,384 rows, in the leaves of random projection trees [1]_; on a
+    `device` of CUDA of more than 131,072, in larger leaves.
 
     References
     ----------
     .. [1] Dasgupta, Freund. "Random Projection Trees and Low Dimensional Manifolds". STOC 2008.
     """
-    random = np.random.default_rng(seed)
-    if X.shape[1] >= _TREE_DIMENSIONS:
-        if len(X) <= _ALL_PAIRS_ROWS:
-            return nearest_neighbors(X, n_neighbors, workers)
-        return _by_forest(X, n_neighbors, random, workers)
+    random, n_neighbors = np.random.default_rng(seed), min(n_neighbors, len(X) - 1)
+    if X.shape[1] < _TREE_DIMENSIONS:
+        return _in_blocks(X, n_neighbors, random, workers)
+    search = _OnProcessor(workers, _ALL_PAIRS_ROWS, _LEAF_ROWS)
+    if device is not None and device.type == "cuda":
+        search = _OnCuda(device, *_ON_CUDA)
+    if len(X) <= search.all_pairs_rows:
+        return search.within([np.arange(len(X))], X, n_neighbors)
+    return _by_forest(X, n_neighbors, random, search, workers)
+
+
+def _in_blocks(
+    X: np.ndarray, n_neighbors: int, random: np.random.Generator, workers: Workers
+) -> np.ndarray:
+    """The nearest, with some slack, of those in the same random block."""
     blocks = np.array_split(random.permutation(len(X)), -(-len(X) // _BLOCK_ROWS))
     found = np.empty((len(X), min(n_neighbors, len(blocks[-1]) - 1)), dtype=np.int32)
     for block in map(np.sort, blocks):
@@ -105,14 +126,63 @@ def roughly_nearest_neighbors(
     return found
 
 
+class _OnProcessor(NamedTuple):
+    """Search by all distances within leaves."""
+
+    workers: Workers
+    all_pairs_rows: int
+    leaf_rows: int
+
+    def within(self, leaves: Sequence[np.ndarray], X: np.ndarray, n_neighbors: int) -> np.ndarray:
+        """The nearest other rows of each row in its leaf."""
+        found = np.empty((len(X), n_neighbors), dtype=np.int32)
+        # Several leaves are shared among the threads, or the rows of a single one.
+        inner = self.workers if len(leaves) == 1 else Workers(1)
+
+        def search(leaf: np.ndarray) -> None:
+            found[leaf] = leaf[_by_brute_force(X[leaf], n_neighbors, inner)]
+
+        with scikit_learn_alone():
+            self.workers.map(search, leaves)
+        return found
+
+
+class _OnCuda(NamedTuple):
+    """The same on a device with units for float64, where larger leaves take no time."""
+
+    device: torch.device
+    all_pairs_rows: int
+    leaf_rows: int
+
+    def within(self, leaves: Sequence[np.ndarray], X: np.ndarray, n_neighbors: int) -> np.ndarray:
+        found = np.empty((len(X), n_neighbors), dtype=np.int32)
+        for leaf in leaves:
+            x = torch.from_numpy(_in_units_of_its_spread(X[leaf])).to(self.device)
+            found[leaf] = leaf[self._nearest(x, n_neighbors).cpu().numpy()]
+        return found
+
+    def _nearest(self, x: Tensor, n_neighbors: int) -> Tensor:
+        squares, found = x.square().sum(dim=1), []
+        for rows in torch.arange(len(x), device=x.device).split(-(-_DEVICE_VALUES // len(x))):
+            # Squared, less the row's own square, which is the same for all.
+            distances = torch.addmm(squares, x[rows], x.mT, alpha=-2.0)
+            distances.scatter_(1, rows[:, None], torch.inf)
+            found.append(distances.topk(n_neighbors, largest=False).indices)
+        return torch.cat(found)
+
+
 def _by_forest(
-    X: np.ndarray, n_neighbors: int, random: np.random.Generator, workers: Workers
+    X: np.ndarray,
+    n_neighbors: int,
+    random: np.random.Generator,
+    search: _OnProcessor | _OnCuda,
+    workers: Workers,
 ) -> np.ndarray:
     """The nearest of those that share a leaf with a row in one of several trees."""
-    rows, most = np.arange(len(X)), max(_LEAF_ROWS, 4 * (n_neighbors + 1))
-    found = _within(list(_leaves(X, rows, most, random)), X, n_neighbors, workers)
+    rows, most = np.arange(len(X)), max(search.leaf_rows, 4 * (n_neighbors + 1))
+    found = search.within(list(_leaves(X, rows, most, random)), X, n_neighbors)
     for _ in range(_N_TREES - 1):
-        more = _within(list(_leaves(X, rows, most, random)), X, n_neighbors, workers)
+        more = search.within(list(_leaves(X, rows, most, random)), X, n_neighbors)
         _take_nearer(X, found, more, workers)
     return found
 
@@ -129,20 +199,6 @@ def _leaves(
     order = rows[np.argsort(np.einsum("ij,j->i", X[rows], one - other), kind="stable")]
     for half in np.array_split(order, 2):
         yield from _leaves(X, half, most, random)
-
-
-def _within(
-    leaves: Sequence[np.ndarray], X: np.ndarray, n_neighbors: int, workers: Workers
-) -> np.ndarray:
-    """The nearest other rows of each row in its leaf; leaves are shared among the threads."""
-    found, alone = np.empty((len(X), n_neighbors), dtype=np.int32), Workers(1)
-
-    def search(leaf: np.ndarray) -> None:
-        found[leaf] = leaf[_by_brute_force(X[leaf], n_neighbors, alone)]
-
-    with scikit_learn_alone():
-        workers.map(search, leaves)
-    return found
 
 
 def _take_nearer(X: np.ndarray, found: np.ndarray, more: np.ndarray, workers: Workers) -> None:

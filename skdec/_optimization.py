@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ._backend import LocalRandomness, draws_nothing, random_stream
+from ._cuda_graphs import Recorder
 from ._distributed import ALONE, Alone
 from ._muon import GROUP_ROWS, Muon, Stack
 from ._sgd import SGD
@@ -48,16 +49,21 @@ class OptimizerSettings:
     momentum: float
     decay: str | int | None = None
 
-    def build(self, weights: Tensor, gradient: Tensor, stacks: Sequence[Stack]) -> Stepper:
-        """The optimiser of a vector of weights, which for Muon consists of `stacks`."""
+    def build(
+        self, weights: Tensor, gradient: Tensor, stacks: Sequence[Stack], learning_rate: Tensor
+    ) -> Stepper:
+        """The optimiser of a vector of weights, which for Muon consists of `stacks`.
+
+        Its learning rate is the number that `learning_rate` holds at a step.
+        """
         if self.name == "muon":
-            return Muon(weights, gradient, stacks, self.learning_rate, self.momentum)
+            return Muon(weights, gradient, stacks, learning_rate, self.momentum)
         if self.name == "sgd":
-            return SGD(weights, gradient, self.learning_rate, self.momentum)
-        weights = nn.Parameter(weights)
+            return SGD(weights, gradient, learning_rate, self.momentum)
+        on_cuda, weights = weights.device.type == "cuda", nn.Parameter(weights)
         weights.grad = gradient
-        fused = weights.device.type in ("cpu", "cuda")
-        return torch.optim.Adam([weights], lr=self.learning_rate, fused=fused)
+        fused = on_cuda or weights.device.type == "cpu"
+        return torch.optim.Adam([weights], lr=learning_rate, fused=fused, capturable=on_cuda)
 
     def learning_rate_at(self, step: int, n_steps: int) -> float:
         """The learning rate of mini-batch step `step`, counted from 0, of `n_steps`."""
@@ -96,6 +102,9 @@ class ShardedOptimizer:
     are views; replicas hold them in `dtype`, but for the module's direct parameters (cluster
     centres), which stay float32. The vector is cut into pieces, each with its own optimiser.
 
+    A loss that works `on_device`, without a look at what is there, is recorded on CUDA
+    (`Recorder`), if nothing in the module is known to stand in the way.
+
     The ranks of a `group` take the gradient of their own rows, of which each has a `share` of all,
     and update the pieces they own by the sum over the ranks. Of the other pieces they see what
     replicas need; after the last step, `meet` gives all ranks all weights.
@@ -112,11 +121,13 @@ class ShardedOptimizer:
         seed: int,
         group: Alone = ALONE,
         share: float = 1.0,
+        on_device: bool = False,
     ):
         _keep_freed_memory()
         device = next(module.parameters()).device
         self.settings = settings
         self._group, self._share = group, torch.tensor(share, device=device)
+        self._learning_rate = torch.tensor(settings.learning_rate, device=device)
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self._layout = layout = _Layout.of(trained, stacked=settings.name == "muon")
         self.weights = torch.zeros(layout.n_weights, dtype=torch.float32, device=device)
@@ -160,9 +171,11 @@ class ShardedOptimizer:
             total = exchange.slots[k][0]
             wanted = total.dtype if settings.name == "muon" else torch.float32
             self._gradients[k] = total.to(self.weights.device, wanted)
-        self._optimizers = self._new_optimizers()
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
+        self._records = device.type == "cuda" and on_device and group is ALONE
+        self._records &= not self._local_randomness
+        self._begin()
 
     def _replica_of(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
         """A copy in `dtype` that has the weights that are seen and the module's own buffers."""
@@ -186,7 +199,7 @@ class ShardedOptimizer:
             value.copy_(state[name])
         for seen, own in zip(self._seen, self._own, strict=True):
             seen.copy_(own)
-        self._optimizers = self._new_optimizers()
+        self._begin()
 
     def full_state(self) -> dict[str, Tensor]:
         """All that the next steps depend on, for `resume`; not a copy."""
@@ -212,6 +225,8 @@ class ShardedOptimizer:
             moments = part_of(state, f"moment {k} ")
             if moments:
                 optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: moments}})
+                # torch's has a copy of what it was given.
+                optimizer.param_groups[0]["lr"] = self._learning_rate
 
     def _values(self) -> dict[str, Tensor]:
         buffers = {f"buffer {k}": buffer for k, buffer in enumerate(self._buffers)}
@@ -219,8 +234,10 @@ class ShardedOptimizer:
 
     def step(self, loss: Loss, batch: Tensor, learning_rate: float) -> Tensor:
         """One step down the gradient of the batch's mean loss; the loss before the step."""
-        for optimizer in self._optimizers.values():
-            optimizer.param_groups[0]["lr"] = learning_rate
+        self._learning_rate.fill_(learning_rate)
+        return self._take_step(loss, batch)
+
+    def _step(self, loss: Loss, batch: Tensor) -> Tensor:
         shards = torch.tensor_split(batch, len(self._replicas))
         n_shards = min(len(shards), len(batch))  # the others have no rows
         losses, gradients = zip(
@@ -257,12 +274,17 @@ class ShardedOptimizer:
             )
         return value.detach(), gradients
 
-    def _new_optimizers(self) -> dict[int, Stepper]:
-        built = {}
+    def _begin(self) -> None:
+        """New optimisers, and with them new recordings of what they do."""
+        self._optimizers: dict[int, Stepper] = {}
         for k, gradient in self._gradients.items():
             piece = self._layout.pieces[k]
-            built[k] = self.settings.build(piece.of(self._own), gradient, piece.stacks)
-        return built
+            self._optimizers[k] = self.settings.build(
+                piece.of(self._own), gradient, piece.stacks, self._learning_rate
+            )
+        self._take_step = self._step
+        if self._records:
+            self._take_step = Recorder(self._step, self._generators, self.weights.device)
 
     def _add_up(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
         """The shards' gradients of a piece, in this rank's slot for it."""

@@ -241,6 +241,7 @@ class _Training:
             seed=seed,
             group=group,
             share=group.share(n_rows),
+            on_device=isinstance(self.X, Tensor),
         )
         epoch_steps = steps_per_epoch(group.sum(n_rows), settings.batch_size)
         n_epochs = -(-n_steps // epoch_steps)
@@ -367,7 +368,9 @@ def _neighbors_in_the_input(training: _Training) -> Tensor:
     found = hoods.nearest(
         places,
         n_neighbors,
-        lambda places, n: roughly_nearest_neighbors(places, n, seed, training.workers),
+        lambda places, n: roughly_nearest_neighbors(
+            places, n, seed, training.workers, training.X.device
+        ),
         training.workers,
     )
     return torch.from_numpy(found).long()

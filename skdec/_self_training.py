@@ -140,6 +140,7 @@ def align(
         seed=derived_seed(seed, "alignment"),
         group=group,
         share=group.share(len(X)),
+        on_device=isinstance(X, Tensor),
     )
     rounds = _Rounds(
         "alignment",
@@ -226,6 +227,7 @@ def self_train(
         seed=seed,
         group=group,
         share=group.share(len(X)),
+        on_device=isinstance(X, Tensor),
     )
     rounds = _Rounds(
         "self-training",
@@ -238,12 +240,14 @@ def self_train(
     )
     result = SelfTrained(centers, **rounds.progress)
     log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
+    P = torch.empty_like(log_Q)
+    loss = _loss(X, P, weight, settings)
     with task.subtask("self-training", settings.max_iter + _MOST_SETBACKS) as stage:
         while not _ended(result, settings):
             with stage.subtask("round") as this_round:
-                P = _target(log_Q.exp(), weight, settings.target_distribution, group)
+                P.copy_(_target(log_Q.exp(), weight, settings.target_distribution, group))
                 learning_rate = settings.optimizer.learning_rate / 10.0 ** len(result.setbacks)
-                rounds.run(_loss(X, P, weight, settings), learning_rate, _progress(result))
+                rounds.run(loss, learning_rate, _progress(result))
                 trained_log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
                 degeneration = _degeneration(log_Q, trained_log_Q, group)
                 if degeneration:

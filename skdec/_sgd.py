@@ -16,7 +16,7 @@ class SGD:
     It has the part of the interface of torch's optimisers that training needs.
     """
 
-    def __init__(self, weights: Tensor, gradient: Tensor, lr: float, momentum: float):
+    def __init__(self, weights: Tensor, gradient: Tensor, lr: Tensor, momentum: float):
         self.param_groups = [{"lr": lr, "momentum": momentum}]
         self._weights, self._gradient = weights, gradient
         self._velocity = torch.zeros_like(weights)
@@ -26,7 +26,7 @@ class SGD:
         """One step down."""
         (group,) = self.param_groups
         self._velocity.mul_(group["momentum"]).add_(self._gradient)
-        self._weights.add_(self._velocity, alpha=-group["lr"])
+        self._weights.addcmul_(self._velocity, group["lr"], value=-1.0)
 
     def state_dict(self) -> dict:
         """What the next steps depend on, in the form of torch's optimisers; not a copy."""

@@ -126,7 +126,7 @@ def test_steps_follow_the_nesterov_momentum(dtype):
     stacks = [Stack(0, torch.full((2,), 6), 6, 8), Stack(96, torch.tensor([6, 6, 4]), 6, 1)]
     weights, average = torch.randn(114, generator=stream(0)), torch.zeros(114)
     expected, gradient = weights.clone(), torch.zeros(114, dtype=dtype)
-    optimizer = Muon(weights, gradient, stacks, 0.1, 0.8)
+    optimizer = Muon(weights, gradient, stacks, torch.tensor(0.1), 0.8)
     for step in range(4):
         gradient.copy_(torch.randn(114, generator=stream(10 + step)))
         gradient[-2:] = 0.0  # what fills up the last group
@@ -148,18 +148,21 @@ def test_a_badly_conditioned_problem_is_solved_in_fewer_steps_than_by_adam():
     def loss_after(build, rate, n_steps=100):
         weights = torch.nn.Parameter(torch.zeros(30 * 40))
         weights.grad = torch.zeros(30 * 40)
-        optimizer = build(weights)
+        optimizer = build(weights, lr := torch.tensor(rate))
         for step in range(n_steps):
             loss = (inputs @ weights.view(30, 40).T - outputs).square().mean()
             weights.grad.zero_()
             loss.backward()
-            optimizer.param_groups[0]["lr"] = rate * (1 - step / n_steps)
+            lr.fill_(rate * (1 - step / n_steps))
             optimizer.step()
         return float(loss.detach())
 
-    def muon(weights):
+    def muon(weights, lr):
         stacks = [Stack(0, torch.tensor([30]), 30, 40)]
-        return Muon(weights.detach(), weights.grad, stacks, 0.3, 0.9)
+        return Muon(weights.detach(), weights.grad, stacks, lr, 0.9)
 
-    of_adam = [loss_after(lambda w: torch.optim.Adam([w]), rate) for rate in (0.03, 0.1, 0.3)]
+    def adam(weights, lr):
+        return torch.optim.Adam([weights], lr)
+
+    of_adam = [loss_after(adam, rate) for rate in (0.03, 0.1, 0.3)]
     assert loss_after(muon, 0.3) < 0.3 * min(of_adam)

@@ -312,19 +312,19 @@ def test_resume_goes_on_with_momentum_and_generators(monkeypatch, workers, name,
         noise = torch.rand(X[rows].shape, generator=generator)
         return (module((X[rows] + noise).to(dtype)).float() - X[rows]).square().sum()
 
-    def steps(optimizer, n_steps):
-        for _ in range(n_steps):
-            optimizer.step(loss, torch.arange(N_ROWS), 0.01)
+    def steps(optimizer, numbers):
+        for number in numbers:
+            optimizer.step(loss, torch.arange(N_ROWS), 0.01 / number)
 
     module, other_module = network(), network()
     optimizer = optimize(module, workers, settings, dtype=dtype)
-    steps(optimizer, 3)
+    steps(optimizer, [1, 2, 3])
     state = {name: value.clone() for name, value in optimizer.full_state().items()}
-    steps(optimizer, 2)
+    steps(optimizer, [4, 5])
 
     other = optimize(other_module, workers, settings, dtype=dtype)
     other.resume(state)
-    steps(other, 2)
+    steps(other, [4, 5])
     assert torch.equal(flat(other_module), flat(module))
     for replica in other._replicas:
         assert torch.equal(flat(replica), flat(module).to(dtype))
