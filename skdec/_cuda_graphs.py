@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -11,6 +13,9 @@ from torch import Tensor
 
 # torch can record in one thread at a time.
 _RECORDING = threading.Lock()
+
+# step(loss, rows) -> a number, as a tensor
+Step = Callable[[Callable, Tensor], Tensor]
 
 
 class _Recording(NamedTuple):
@@ -30,38 +35,33 @@ class Recorder:
     `generators`, and read nothing back.
     """
 
-    def __init__(
-        self,
-        step: Callable[[Callable, Tensor], Tensor],
-        generators: Sequence[torch.Generator],
-        device: torch.device,
-    ):
-        self._step, self._generators = step, generators
-        self._stream = torch.cuda.Stream(device)
+    def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
+        self._generators, self._stream = generators, torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._recordings: dict[Hashable, _Recording | None] = {}
 
-    def __call__(self, loss: Callable, rows: Tensor) -> Tensor:
+    def __call__(self, step: Step, loss: Callable, rows: Tensor) -> Tensor:
+        """The result of the step."""
         key = loss, len(rows)
         if key not in self._recordings:
             self._recordings[key] = None
-            return self._warm_up(loss, rows)
-        recording = self._recordings[key] or self._record(loss, rows)
+            return self._warm_up(step, loss, rows)
+        recording = self._recordings[key] or self._record(step, loss, rows)
         self._recordings[key] = recording
         recording.rows.copy_(rows)
         recording.graph.replay()
         return recording.result.clone()
 
-    def _warm_up(self, loss: Callable, rows: Tensor) -> Tensor:
+    def _warm_up(self, step: Step, loss: Callable, rows: Tensor) -> Tensor:
         """An ordinary call, in which libraries set themselves up for the stream."""
         outside = torch.cuda.current_stream(rows.device)
         self._stream.wait_stream(outside)
         with torch.cuda.stream(self._stream):
-            result = self._step(loss, rows)
+            result = step(loss, rows)
         outside.wait_stream(self._stream)
         return result.clone()
 
-    def _record(self, loss: Callable, rows: Tensor) -> _Recording:
+    def _record(self, step: Step, loss: Callable, rows: Tensor) -> _Recording:
         """What a call would do, without doing it."""
         rows, graph = rows.clone(), torch.cuda.CUDAGraph()
         for generator in self._generators:
@@ -69,6 +69,18 @@ class Recorder:
         recording = torch.cuda.graph(
             graph, self._pool, self._stream, capture_error_mode="thread_local"
         )
-        with _RECORDING, recording:
-            result = self._step(loss, rows)
+        with _RECORDING, _no_garbage_collection(), recording:
+            result = step(loss, rows)
         return _Recording(graph, rows, result)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Let no other graph be deleted by the way: that is forbidden while one is recorded."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -235,7 +235,9 @@ class ShardedOptimizer:
     def step(self, loss: Loss, batch: Tensor, learning_rate: float) -> Tensor:
         """One step down the gradient of the batch's mean loss; the loss before the step."""
         self._learning_rate.fill_(learning_rate)
-        return self._take_step(loss, batch)
+        if self._recorder is None:
+            return self._step(loss, batch)
+        return self._recorder(self._step, loss, batch)
 
     def _step(self, loss: Loss, batch: Tensor) -> Tensor:
         shards = torch.tensor_split(batch, len(self._replicas))
@@ -282,9 +284,9 @@ class ShardedOptimizer:
             self._optimizers[k] = self.settings.build(
                 piece.of(self._own), gradient, piece.stacks, self._learning_rate
             )
-        self._take_step = self._step
+        self._recorder = None
         if self._records:
-            self._take_step = Recorder(self._step, self._generators, self.weights.device)
+            self._recorder = Recorder(self._generators, self.weights.device)
 
     def _add_up(self, position: int, gradients: Sequence[Sequence[Tensor]]) -> None:
         """The shards' gradients of a piece, in this rank's slot for it."""

@@ -3,12 +3,15 @@
 Where there is no such device these tests are skipped, as in continuous integration.
 """
 
+import gc
+import os
 import threading
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
@@ -76,8 +79,8 @@ def trained(workers, name, dtype, on_device, n_steps=12, module=None):
 def test_recorded_steps_are_those_taken_one_operation_at_a_time(workers, name, dtype):
     recorder, recorded, losses = trained(workers, name, dtype, on_device=True)
     _, plain, plain_losses = trained(workers, name, dtype, on_device=False)
-    assert len(recorder._take_step._recordings) == 2  # one for each size
-    assert all(recorder._take_step._recordings.values())
+    assert len(recorder._recorder._recordings) == 2  # one for each size
+    assert all(recorder._recorder._recordings.values())
     torch.testing.assert_close(recorded, plain, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(losses, plain_losses, rtol=1e-4, atol=1e-5)
     assert len(losses.unique()) == len(losses)  # none is overwritten by a later step
@@ -110,10 +113,21 @@ def test_restored_weights_are_trained_anew(workers):
     assert not torch.equal(optimizer.weights, state["weights"])
 
 
+def test_graphs_that_are_garbage_do_not_spoil_a_recording(workers):
+    thresholds = gc.get_threshold()
+    try:
+        for _ in range(4):
+            optimizer, *_ = trained(workers, "muon", torch.float32, on_device=True)
+            optimizer.itself = optimizer  # only the garbage collector can delete it
+            gc.set_threshold(1)
+    finally:
+        gc.set_threshold(*thresholds)
+
+
 def test_a_network_that_may_draw_random_numbers_is_not_recorded(workers):
     module = nn.Sequential(nn.Linear(6, 70), nn.Dropout(0.5), nn.Linear(70, 6))
     optimizer, *_ = trained(workers, "muon", torch.float32, on_device=True, module=module)
-    assert optimizer._take_step == optimizer._step
+    assert optimizer._recorder is None
 
 
 # --- Neighbours ---
@@ -146,7 +160,8 @@ def test_clusters_are_those_of_the_cpu(pretraining, precision):
     on_cuda, on_cpu = (fitted(X, device=device, **settings) for device in ("cuda", "cpu"))
     assert on_cuda.device_ == "cuda" and next(on_cuda.autoencoder_.parameters()).is_cuda
     assert adjusted_rand_score(on_cuda.labels_, on_cpu.labels_) == 1.0
-    np.testing.assert_allclose(on_cuda.pretrain_loss_curve_, on_cpu.pretrain_loss_curve_, rtol=0.2)
+    ratio = on_cuda.reconstruction_error_ / on_cpu.reconstruction_error_
+    assert 0.7 < ratio < 1.4
 
 
 def test_digits_are_clustered_as_well_as_on_the_cpu():
@@ -182,9 +197,8 @@ def test_rows_of_a_file_are_streamed_to_the_device(tmp_path):
     assert adjusted_rand_score(of_file.labels_, of_memory.labels_) == 1.0
 
 
+@pytest.mark.skipif(os.environ.get("SCIPY_ARRAY_API") != "1", reason="needs SCIPY_ARRAY_API=1")
 def test_tensors_of_the_device_are_answered_on_it():
-    from sklearn import config_context
-
     X = torch.from_numpy(blobs()).to(CUDA)
     with config_context(array_api_dispatch=True):
         model = fitted(X)
