@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+CPU = torch.device("cpu")
+
 # Below this number of weights the casts to bfloat16 cost more than its products save.
 _BFLOAT16_PAYS_FROM = 2**18
 
@@ -52,7 +54,12 @@ def available(device: str) -> torch.device:
     try:
         return resolve_device(device)
     except ValueError:
-        return torch.device("cpu")
+        return CPU
+
+
+def searching_device(device: torch.device) -> torch.device:
+    """Where neighbours are sought for a network on `device`: CUDA has units for float64."""
+    return device if device.type == "cuda" else CPU
 
 
 def resolve_precision(precision: str, device: torch.device, module: nn.Module) -> torch.dtype:

@@ -71,12 +71,7 @@ def in_tiles(
                 results.append(result.new_empty(len(X), *result.shape[1:]))
         results[0][start : start + len(rows)] = result
 
-    starts = range(0, len(X), largest)
-    if X.device.type == "cpu":
-        workers.map(apply_to_tile, starts)
-    else:  # one thread keeps an accelerator busy
-        for start in starts:
-            apply_to_tile(start)
+    workers.map_on(X.device, apply_to_tile, range(0, len(X), largest))
     return results[0]
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from ._backend import CPU
 from ._batching import row_blocks
 from ._components import leading_components
 from ._hyperplanes import n_candidates, nearest_by_hyperplanes
@@ -72,16 +74,17 @@ class Neighborhoods(NamedTuple):
         n_neighbors: int,
         find: Callable[[np.ndarray, int], np.ndarray],
         workers: Workers,
+        device: torch.device = CPU,
     ) -> np.ndarray:
         """So many neighbours of each row, given its place.
 
         Those that `find` finds by distance, nearest first, or the nearest by hyperplanes of more of
-        these.
+        these, on the `device`.
         """
         if not self.by_hyperplanes:
             return find(places, n_neighbors)
         candidates = find(places, n_candidates(n_neighbors))
-        return nearest_by_hyperplanes(places, candidates, n_neighbors, workers)
+        return nearest_by_hyperplanes(places, candidates, n_neighbors, workers, device)
 
 
 # Those of narrow rows.

@@ -12,6 +12,7 @@ from scipy.spatial import KDTree
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from ._backend import CPU
 from ._batching import row_blocks
 from ._threads import Workers, scikit_learn_alone
 
@@ -29,7 +30,7 @@ _ALL_PAIRS_ROWS, _LEAF_ROWS, _N_TREES = 2**14, 2**12, 5
 _QUERIES = 2048
 
 # The first two of an accelerator, and distances that it holds at once (512 MB).
-_ON_CUDA, _DEVICE_VALUES = (2**17, 2**15), 2**26
+_ON_DEVICE, _DEVICE_VALUES = (2**17, 2**15), 2**26
 
 # Where neighbours are only drawn from. All but one in 500 of those found with this slack are the
 # right ones (MNIST), at half of the cost.
@@ -90,15 +91,15 @@ def roughly_nearest_neighbors(
     n_neighbors: int,
     seed: int,
     workers: Workers,
-    device: torch.device | None = None,
+    device: torch.device = CPU,
 ) -> np.ndarray:
     """As `nearest_neighbors`, but a few are not the nearest, in a time in proportion to the rows.
 
     The numbers are int32, which take half of the memory.
 
     In few dimensions they are sought in random blocks of rows, all of up to 131,072, with some
-    slack. In many, of more than 16,384 rows, in the leaves of random projection trees [1]_; on a
-    `device` of CUDA of more than 131,072, in larger leaves.
+    slack. In many, of more than 16,384 rows, in the leaves of random projection trees [1]_; on
+    another `device` than the CPU of more than 131,072, in larger leaves.
 
     References
     ----------
@@ -108,8 +109,8 @@ def roughly_nearest_neighbors(
     if X.shape[1] < _TREE_DIMENSIONS:
         return _in_blocks(X, n_neighbors, random, workers)
     search = _OnProcessor(workers, _ALL_PAIRS_ROWS, _LEAF_ROWS)
-    if device is not None and device.type == "cuda":
-        search = _OnCuda(device, *_ON_CUDA)
+    if device != CPU:
+        search = _OnDevice(device, *_ON_DEVICE)
     if len(X) <= search.all_pairs_rows:
         return search.within([np.arange(len(X))], X, n_neighbors)
     return _by_forest(X, n_neighbors, random, search, workers)
@@ -147,8 +148,8 @@ class _OnProcessor(NamedTuple):
         return found
 
 
-class _OnCuda(NamedTuple):
-    """The same on a device with units for float64, where larger leaves take no time."""
+class _OnDevice(NamedTuple):
+    """The same on an accelerator with units for float64, where larger leaves take no time."""
 
     device: torch.device
     all_pairs_rows: int
@@ -175,7 +176,7 @@ def _by_forest(
     X: np.ndarray,
     n_neighbors: int,
     random: np.random.Generator,
-    search: _OnProcessor | _OnCuda,
+    search: _OnProcessor | _OnDevice,
     workers: Workers,
 ) -> np.ndarray:
     """The nearest of those that share a leaf with a row in one of several trees."""

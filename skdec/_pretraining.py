@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._backend import derived_seed, random_stream, resolve_precision
+from ._backend import derived_seed, random_stream, resolve_precision, searching_device
 from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
@@ -365,13 +365,13 @@ def _neighbors_in_the_input(training: _Training) -> Tensor:
     n_neighbors = math.ceil(hoods.n_neighbors * training.group.share(n_rows))
     some, rows = training.some_rows(), np.arange(n_rows)
     places = hoods.places(hoods.components(training.rows, some, rows, seed))
+    workers, device = training.workers, searching_device(training.X.device)
     found = hoods.nearest(
         places,
         n_neighbors,
-        lambda places, n: roughly_nearest_neighbors(
-            places, n, seed, training.workers, training.X.device
-        ),
-        training.workers,
+        lambda places, n: roughly_nearest_neighbors(places, n, seed, workers, device),
+        workers,
+        device,
     )
     return torch.from_numpy(found).long()
 
