@@ -124,11 +124,12 @@ class Embedding(NamedTuple):
         self, X: np.ndarray, Z: np.ndarray, weight: np.ndarray, workers: Workers
     ) -> float:
         """Mean squared difference between the values of `X` and those decoded from `Z`."""
-        errors = [
-            np.square(self.decode(Z[rows], workers) - as_float64(X[rows])).mean(axis=1)
-            for rows in row_blocks(*X.shape)
-        ]
-        return _sum(np.concatenate(errors), weight) / math.fsum(weight)
+        errors = np.empty(len(Z))
+        for rows in row_blocks(*X.shape):
+            difference = self.decode(Z[rows], workers)
+            difference -= as_float64(X[rows])
+            errors[rows] = np.square(difference, out=difference).mean(axis=1)
+        return _sum(errors, weight) / math.fsum(weight)
 
     @property
     def _block_rows(self) -> int:

@@ -242,19 +242,16 @@ def _chosen(judges: Sequence[Judge], candidates: dict[str, np.ndarray], n_cluste
     best of many may be so by chance. Where one leads clearly it is chosen, else the one closest to
     all that may be right. k-means of the input, the simplest, is chosen wherever it is the best.
     """
-    weight, names = judges[0].weight, list(candidates)
+    names, weight = list(candidates), judges[0].weight
     scores = _scores(judges, candidates, _advantage(n_clusters / len(weight), judges[0].n_pairs))
     best = names[scores.argmax()]
     if best == _K_MEANS_OF_INPUT:
         return best
     doubt = max(min(_DOUBT * (1.0 - scores.max()) ** 2, _MOST_DOUBT), 1e-12)
     probability = np.exp((scores - scores.max()) / doubt)
-    likely = [(n, p) for n, p in zip(names, probability, strict=True) if p > _LEAST_PROBABILITY]
-
-    def expected_agreement(name: str) -> float:
-        return sum(p * _agreement(candidates[name], candidates[n], weight) for n, p in likely)
-
-    return max(names, key=expected_agreement)
+    probability[probability <= _LEAST_PROBABILITY] = 0.0
+    agreements = _agreements(list(candidates.values()), weight)
+    return names[(agreements @ probability).argmax()]
 
 
 def _advantage(clusters_per_row: float, n_pairs: float) -> float:
@@ -305,13 +302,17 @@ def _likeliest(Z: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> np.ndar
     return found
 
 
-def _agreement(labels: np.ndarray, others: np.ndarray, weight: np.ndarray) -> float:
-    """Adjusted Rand index of two partitions of weighted rows, for pairs drawn with replacement."""
-    joint = (_indicators(labels).T @ (_indicators(others) * weight[:, None])).toarray()
-    joint /= joint.sum()
-    both, one, other = (np.square(p).sum() for p in (joint, joint.sum(axis=1), joint.sum(axis=0)))
-    by_chance = one * other
-    return float((both - by_chance) / max((one + other) / 2.0 - by_chance, 1e-12))
+def _agreements(partitions: Sequence[np.ndarray], weight: np.ndarray) -> np.ndarray:
+    """Adjusted Rand index of each two partitions of weighted rows, drawn with replacement."""
+    clusters = hstack([_indicators(labels) for labels in partitions]).tocsr()
+    n, of = len(partitions), np.repeat(range(len(partitions)), [p.max() + 1 for p in partitions])
+    shares = clusters.T @ weight / weight.sum()
+    alone = np.bincount(of, np.square(shares))
+    joint = (clusters.T @ (clusters * (weight / weight.sum())[:, None])).tocoo()
+    one, other = joint.coords
+    both = np.bincount(n * of[one] + of[other], np.square(joint.data), n * n).reshape(n, n)
+    by_chance = np.outer(alone, alone)
+    return (both - by_chance) / np.maximum(np.add.outer(alone, alone) / 2 - by_chance, 1e-12)
 
 
 def _groupings(

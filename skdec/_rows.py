@@ -123,7 +123,9 @@ class Scaling(NamedTuple):
 
     def invert(self, scaled: np.ndarray) -> np.ndarray:
         """`scaled` on the scale of the input, float64."""
-        return as_float64(scaled) * self.scale + self.offset
+        inverted = as_float64(scaled) * self.scale
+        inverted += self.offset
+        return inverted
 
 
 def fit_scaling(rows: Rows, scaling: str | None, group: Alone = ALONE) -> Scaling:
@@ -144,17 +146,27 @@ def fit_scaling(rows: Rows, scaling: str | None, group: Alone = ALONE) -> Scalin
     share = rows.weight / group.sum(rows.weight.sum())
     offset = nothing
     if scaling == "center":
-        sums = sum(_weighted_sum(share[at], block / unit) for at, block in rows.blocks())
+        sums = sum(_weighted_sum(share[at], block, unit) for at, block in rows.blocks())
         mean = group.sum(sums) * unit
         # Rounding must not move the mean of a constant feature away from its value.
         offset = np.clip(mean, lowest, highest)
     deviations = (
-        _weighted_sum(share[at], np.square((block - offset) / unit)).mean()
-        for at, block in rows.blocks()
+        _weighted_sum(share[at], block, unit, offset).mean() for at, block in rows.blocks()
     )
     return Scaling(offset, float(unit * np.sqrt(group.sum(sum(deviations)))) or 1.0)
 
 
-def _weighted_sum(weight: np.ndarray, block: np.ndarray) -> np.ndarray:
+def _weighted_sum(
+    weight: np.ndarray, block: np.ndarray, unit: float, offset: np.ndarray | None = None
+) -> np.ndarray:
+    """Sums of the features in this unit, or of the squares of their deviations from an offset.
+
+    The block is written over: to work in its place takes half of the time.
+    """
+    if offset is not None:
+        block -= offset
+    block /= unit
+    if offset is not None:
+        np.square(block, out=block)
     # Not `weight @ block`: BLAS rounds differently with another number of threads.
     return np.einsum("i,ij->j", weight, block)

@@ -20,7 +20,7 @@ from skdec import _estimator as estimator_module
 from skdec._initialization import (
     Judge,
     _advantage,
-    _agreement,
+    _agreements,
     _chosen,
     _consensus,
     _embedding_judge,
@@ -559,19 +559,22 @@ def test_clusters_of_one_point_each_stay():
     assert np.array_equal(_with_gaussian_borders(in_the_plane(Z), y), y)
 
 
-def test_agreement_is_the_adjusted_rand_index_of_weighted_rows():
+def test_agreements_are_adjusted_rand_indices_of_weighted_rows():
     random = np.random.default_rng(0)
     one, other = random.integers(4, size=(2, 3000))
     other = np.where(random.random(3000) < 0.4, one, other)
-    ones = np.ones(3000)
-    assert _agreement(one, one, ones) == pytest.approx(1.0)
+    third = random.integers(7, size=3000)
+    found = _agreements([one, other, third], np.full(3000, 0.1))
+    np.testing.assert_allclose(found.diagonal(), 1.0)
+    np.testing.assert_allclose(found, found.T)
     expected = adjusted_rand_score(one, other)
     assert 0.1 < expected < 0.4
-    assert _agreement(one, other, ones) == pytest.approx(expected, abs=2e-3)
+    assert found[0, 1] == pytest.approx(expected, abs=2e-3)
+    assert found[0, 2] == pytest.approx(adjusted_rand_score(one, third), abs=2e-3)
     weight = random.integers(1, 4, size=3000)
-    repeated = _agreement(np.repeat(one, weight), np.repeat(other, weight), np.ones(weight.sum()))
-    assert _agreement(one, other, weight.astype(float)) == pytest.approx(repeated)
-    assert repeated != pytest.approx(expected, abs=1e-4)
+    repeated = _agreements([labels.repeat(weight) for labels in (one, other)], np.ones(sum(weight)))
+    np.testing.assert_allclose(_agreements([one, other], weight.astype(float)), repeated)
+    assert repeated[0, 1] != pytest.approx(expected, abs=1e-4)
 
 
 def test_the_consensus_is_a_candidate_where_there_are_groups():
