@@ -11,6 +11,7 @@ from scipy.sparse import issparse
 from scipy.spatial import KDTree
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
+from torch.nn.functional import embedding  # rows by numbers, in a quarter of indexing's time
 
 from ._backend import CPU
 from ._batching import row_blocks
@@ -204,15 +205,16 @@ def _leaves(
 
 def _take_nearer(X: np.ndarray, found: np.ndarray, more: np.ndarray, workers: Workers) -> None:
     """Have in `found` the nearest of each row's `found` and `more`; some may be in both."""
+    x, one, other = (torch.from_numpy(array) for array in (X, found, more))
 
     def take(rows: slice) -> None:
-        some = np.sort(np.concatenate([found[rows], more[rows]], axis=1), axis=1)
-        distances = np.square(X[rows, None] - X[some]).sum(axis=2)
-        distances[:, 1:][some[:, 1:] == some[:, :-1]] = np.inf
-        nearest = np.argsort(distances, axis=1, kind="stable")[:, : found.shape[1]]
-        found[rows] = np.take_along_axis(some, nearest, axis=1)
+        some, _ = torch.cat([one[rows], other[rows]], dim=1).sort(dim=1)
+        distances = embedding(some, x).sub_(x[rows, None]).square_().sum(dim=2)
+        distances[:, 1:][some[:, 1:] == some[:, :-1]] = torch.inf
+        nearest = distances.argsort(dim=1, stable=True)[:, : one.shape[1]]
+        one[rows] = some.gather(1, nearest)
 
-    workers.map(take, list(row_blocks(len(X), 8 * found.shape[1] * X.shape[1])))
+    workers.map(take, list(row_blocks(len(X), 4 * found.shape[1] * X.shape[1])))
 
 
 def edge_weights(neighbors: np.ndarray, weight: np.ndarray) -> np.ndarray:
