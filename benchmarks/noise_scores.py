@@ -30,6 +30,8 @@ SCORERS = {
     "Calinski-Harabasz, embedding": ClusteringScorer("calinski_harabasz", space="embedding"),
     "-Davies-Bouldin, input": ClusteringScorer("davies_bouldin"),
     "-Davies-Bouldin, embedding": ClusteringScorer("davies_bouldin", space="embedding"),
+    "conductance, input": ClusteringScorer("conductance"),
+    "conductance, embedding": ClusteringScorer("conductance", space="embedding"),
     "modularity, input": ClusteringScorer("modularity"),
     "modularity, embedding": ClusteringScorer("modularity", space="embedding"),
 }

@@ -41,6 +41,7 @@ CRITERIA: dict[str, Callable] = {
     "Q / (1-1/k)^0.8": partial(_modularity, exponent=0.8),
     "Q / (1-1/k)^0.95": partial(_modularity, exponent=0.95),
     "Q / (1-1/k)": partial(_modularity, exponent=1.0),
+    "relative conductance": metrics.relative_conductance,
 }
 
 

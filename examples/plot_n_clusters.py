@@ -2,9 +2,9 @@
 Choosing the number of clusters
 ===============================
 
-``score`` is the modularity of the predicted clusters on the neighbour graph of the *input*,
-relative to what so many clusters could reach. It needs no labels and, unlike the inertia, does
-not grow with the number of clusters, so `GridSearchCV` can choose by it.
+``score`` tells how much harder the predicted clusters are to cut in two than to part from each
+other, on the neighbour graph of the *input*. It needs no labels and, unlike the inertia, does not
+grow with the number of clusters, so `GridSearchCV` can choose by it.
 """
 
 # %%

@@ -149,7 +149,7 @@ def _print_comparison(X, known, results) -> None:
     for name, (labels, seconds) in results.items():
         values = "".join(f"{measure(labels):10.3f}" for measure in measures.values())
         print(f"{name:15}{values}{seconds:10.1f}")
-    print("(score: relative modularity of the neighbour graph, needs no labels)\n")
+    print("(score: relative conductance on the neighbour graph, needs no labels)\n")
 
 
 def _write(model: DECClustering, X: np.ndarray, data: Data, arguments) -> None:

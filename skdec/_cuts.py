@@ -11,8 +11,8 @@ from scipy.sparse.linalg import eigsh
 from ._threads import scikit_learn_alone
 
 # Conductances are estimated as if so many edges more led across a cut, and as many stayed on either
-# side. With fewer, a cut through a few rows is taken for none.
-_PRIOR_EDGES = 10.0
+# side. With fewer, a cut through a few rows is taken for none. Of none at all this is one half.
+_PRIOR_EDGES, _UNKNOWN = 10.0, 0.5
 
 # A cut in two has at least this share of a cluster's edges on either side: one that only takes off
 # its rim is none.
@@ -60,14 +60,14 @@ def _conductances_to_others(graph: csr_array, labels: np.ndarray, prior: float) 
 
 
 def _least_conductance(graph: csr_array, prior: float) -> float:
-    """The conductance of the easiest cut in two that is found; 1 for a single row.
+    """The conductance of the easiest cut in two that is found; 1/2 if there is none to be found.
 
     Cuts are those between rows that follow each other in an order in which rows that many edges
     join are close: that of the second eigenvector of the normalised graph (Shi and Malik,
     "Normalized cuts and image segmentation", IEEE PAMI 2000).
     """
     if graph.shape[0] == 1:
-        return 1.0
+        return _UNKNOWN
     place = np.empty(graph.shape[0], dtype=np.int64)
     place[_spectral_order(graph)] = np.arange(graph.shape[0])
     pairs, volumes = graph.tocoo(), np.zeros(graph.shape[0])
@@ -79,7 +79,7 @@ def _least_conductance(graph: csr_array, prior: float) -> float:
     smaller = np.minimum(before, volumes.sum() - before)
     is_cut = smaller >= _LEAST_SIDE * volumes.sum()
     if not is_cut.any():  # one row has most of the edges
-        return 1.0
+        return _UNKNOWN
     return float(((cut + prior) / (smaller + 2.0 * prior))[is_cut].min())
 
 

@@ -148,10 +148,16 @@ class Workers:
             self._pool = None
         self._surroundings.__exit__(*exception)
 
-    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        most_threads: int | None = None,
+    ) -> list[Result]:
         """`[function(item) for item in items]`, the items shared out among the threads.
 
-        After a failure no thread takes another item, and none is at work when it is raised.
+        After a failure no thread takes another item, and none is at work when it is raised. Not
+        more than `most_threads` take part: those that are mostly in Python hinder each other.
         """
         results: list = [None] * len(items)
         pile, failed = itertools.count(), threading.Event()
@@ -164,7 +170,8 @@ class Workers:
                 failed.set()
                 raise
 
-        helpers = min(self.n_workers, len(items)) - 1 if self._entered else 0
+        n_threads = min(self.n_workers, len(items), most_threads or self.n_workers)
+        helpers = n_threads - 1 if self._entered else 0
         if helpers > 0 and self._pool is None:  # for a single item there is no need of one
             self._pool = ThreadPoolExecutor(self.n_workers - 1, "skdec", initializer=_limit_kernels)
         futures = [self._pool.submit(take_from_pile) for _ in range(helpers)]

@@ -1,3 +1,9 @@
+import os
+
+# All tests but those of test_cuda.py are of the CPU, also of the processes that they start.
+if not os.environ.get("SKDEC_TEST_CUDA"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 import pytest
 from hypothesis import settings
 

@@ -1,6 +1,8 @@
 """On a CUDA device: recorded steps, neighbours, and a fit that is as good as on the CPU.
 
-Where there is no such device these tests are skipped, as in continuous integration.
+They are skipped, as in continuous integration, unless asked for where there is one:
+
+    SKDEC_TEST_CUDA=1 SCIPY_ARRAY_API=1 python -m pytest tests/test_cuda.py
 """
 
 import gc
