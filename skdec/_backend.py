@@ -94,6 +94,15 @@ def draws_nothing(module: nn.Module) -> bool:
     )
 
 
+def is_recordable(module: nn.Module) -> bool:
+    """Whether applying `module` is known to be the same operations each time, all on its device."""
+    parts = list(module.modules())
+    return draws_nothing(module) and not any(
+        part._forward_hooks or part._forward_pre_hooks or getattr(part, "momentum", 0) is None
+        for part in parts  # batch normalisation without a momentum counts, on the CPU
+    )
+
+
 def derived_seed(seed: int, purpose: str) -> int:
     """A seed for one purpose; other purposes of the same `seed` get independent ones."""
     (state,) = np.random.SeedSequence((seed, *purpose.encode())).generate_state(1, np.uint64)

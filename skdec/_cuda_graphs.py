@@ -14,6 +14,9 @@ from torch import Tensor
 # torch can record in one thread at a time.
 _RECORDING = threading.Lock()
 
+# Newer ones of torch find by themselves what a graph draws its random numbers from.
+_ASKS_FOR_GENERATORS = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14)
+
 # step(loss, rows) -> a number, as a tensor
 Step = Callable[[Callable, Tensor], Tensor]
 
@@ -64,7 +67,7 @@ class Recorder:
     def _record(self, step: Step, loss: Callable, rows: Tensor) -> _Recording:
         """What a call would do, without doing it."""
         rows, graph = rows.clone(), torch.cuda.CUDAGraph()
-        for generator in self._generators:
+        for generator in self._generators if _ASKS_FOR_GENERATORS else ():
             graph.register_generator_state(generator)
         recording = torch.cuda.graph(
             graph, self._pool, self._stream, capture_error_mode="thread_local"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ._threads import scikit_learn_alone
 
-# Conductances are estimated as if so many edges more led across a cut, and as many stayed on either
-# side. With fewer, a cut through a few rows is taken for none. Of none at all this is one half.
-_PRIOR_EDGES, _UNKNOWN = 10.0, 0.5
+# Conductances are estimated as if there were so many edges more that lead out of a cluster, and as
+# many that do not; those through it as if twice as many were cut as those that lead out. With
+# fewer, a cut through a few rows is taken for none.
+_PRIOR_EDGES = 10.0
 
 # A cut in two has at least this share of a cluster's edges on either side: one that only takes off
 # its rim is none.
@@ -21,6 +24,9 @@ _LEAST_SIDE = 0.1
 # Graphs of fewer rows are solved as dense matrices; others up to this error of the eigenvector: the
 # order of its entries is all that is wanted.
 _DENSE_ROWS, _TOLERANCE = 64, 1e-3
+
+# scipy draws random numbers of its own where the first ones do not reach all directions.
+_SEEDED = {"rng": 0} if "rng" in signature(eigsh).parameters else {}
 
 
 def symmetric_graph(neighbors: np.ndarray, edges: np.ndarray) -> csr_array:
@@ -39,48 +45,54 @@ def relative_conductances(graph: csr_array, labels: np.ndarray) -> np.ndarray:
     """
     prior = _PRIOR_EDGES * graph.data.mean()
     outside = _conductances_to_others(graph, labels, prior)
+    rows_of = np.split(np.argsort(labels, kind="stable"), np.bincount(labels).cumsum()[:-1])
     with scikit_learn_alone():
         inside = np.array(
             [
-                _least_conductance(graph[own][:, own], prior)
-                for own in (np.flatnonzero(labels == label) for label in range(len(outside)))
+                _least_conductance(graph[rows][:, rows], prior, expected)
+                for rows, expected in zip(rows_of, outside, strict=True)
             ]
         )
     return inside / (inside + outside)
 
 
 def _conductances_to_others(graph: csr_array, labels: np.ndarray, prior: float) -> np.ndarray:
-    """Of each cluster: the largest conductance of the edges between it and one other."""
+    """Of each cluster: the edges between it and one other, the most, in units of half its own.
+
+    That is their share in those of the smaller side where it is as large as that of a cut in two.
+    Not in units of a smaller cluster's: none is the worse for a few rows with a label of their own.
+    """
     member = csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
-    between = (member.T @ graph @ member).toarray()
-    volume = between.sum(axis=1)
-    smaller = np.minimum(volume[:, None], volume)
-    np.fill_diagonal(between, -np.inf)
-    return ((between + prior) / (smaller + 2.0 * prior)).max(axis=1)
+    between = (member.T @ graph @ member).tocsr()
+    half = between.sum(axis=1) / 2.0
+    between.setdiag(0.0)
+    return (between.max(axis=1).toarray().ravel() + prior) / (half + 2.0 * prior)
 
 
-def _least_conductance(graph: csr_array, prior: float) -> float:
-    """The conductance of the easiest cut in two that is found; 1/2 if there is none to be found.
+def _least_conductance(graph: csr_array, prior: float, expected: float) -> float:
+    """The conductance of the easiest cut in two that is found; as `expected` where none is.
 
     Cuts are those between rows that follow each other in an order in which rows that many edges
     join are close: that of the second eigenvector of the normalised graph (Shi and Malik,
     "Normalized cuts and image segmentation", IEEE PAMI 2000).
     """
-    if graph.shape[0] == 1:
-        return _UNKNOWN
-    place = np.empty(graph.shape[0], dtype=np.int64)
-    place[_spectral_order(graph)] = np.arange(graph.shape[0])
-    pairs, volumes = graph.tocoo(), np.zeros(graph.shape[0])
+    n_rows = graph.shape[0]
+    if n_rows == 1:
+        return expected
+    place = np.empty(n_rows, dtype=np.int64)
+    place[_spectral_order(graph)] = np.arange(n_rows)
+    pairs, volumes = graph.tocoo(), np.zeros(n_rows)
     volumes[place] = graph.sum(axis=1)
-    one, other = place[pairs.coords[0]], place[pairs.coords[1]]
-    across = np.bincount(np.minimum(one, other), pairs.data, len(place))
-    across -= np.bincount(np.maximum(one, other), pairs.data, len(place))
+    one, other = place[pairs.row], place[pairs.col]
+    across = np.bincount(np.minimum(one, other), pairs.data, n_rows)
+    across -= np.bincount(np.maximum(one, other), pairs.data, n_rows)
     cut, before = across.cumsum()[:-1] / 2.0, volumes.cumsum()[:-1]  # each edge is there twice
     smaller = np.minimum(before, volumes.sum() - before)
     is_cut = smaller >= _LEAST_SIDE * volumes.sum()
     if not is_cut.any():  # one row has most of the edges
-        return _UNKNOWN
-    return float(((cut + prior) / (smaller + 2.0 * prior))[is_cut].min())
+        return expected
+    found = (cut + 2.0 * prior * expected) / (smaller + 2.0 * prior)
+    return float(found[is_cut].min())
 
 
 def _spectral_order(graph: csr_array) -> np.ndarray:
@@ -89,18 +101,24 @@ def _spectral_order(graph: csr_array) -> np.ndarray:
     largest = np.bincount(component).argmax()
     rest, own = np.flatnonzero(component != largest), np.flatnonzero(component == largest)
     rest = rest[np.argsort(component[rest], kind="stable")]
-    return np.concatenate([rest, own[np.argsort(_second_vector(graph[own][:, own]))]])
+    values = _second_vector(graph[own][:, own])
+    return np.concatenate([rest, own[np.argsort(values, kind="stable")]])
 
 
 def _second_vector(graph: csr_array) -> np.ndarray:
     """The second eigenvector of a random walk on a connected graph."""
     n_rows = graph.shape[0]
-    scale = 1.0 / np.sqrt(np.maximum(graph.sum(axis=1), np.finfo(float).tiny))
-    walk = diags_array(scale) @ graph @ diags_array(scale)
+    root = np.sqrt(np.maximum(graph.sum(axis=1), np.finfo(float).tiny))
+    walk = diags_array(1.0 / root) @ graph @ diags_array(1.0 / root)
     if n_rows <= _DENSE_ROWS:
-        first = max(n_rows - 2, 0)
-        _, vectors = eigh(walk.toarray(), subset_by_index=(first, n_rows - 1))
-    else:
-        start = np.random.default_rng(0).normal(size=n_rows)
-        _, vectors = eigsh(walk, k=2, which="LA", v0=start, tol=_TOLERANCE)
-    return vectors[:, 0] * scale
+        _, vectors = eigh(walk.toarray(), subset_by_index=(max(n_rows - 2, 0), n_rows - 1))
+        return vectors[:, 0] / root
+    # The first is known. Without it the second is the largest, however little less.
+    first = root / np.linalg.norm(root)
+    others = LinearOperator(walk.shape, lambda x: walk @ x - first * (first @ x), dtype=float)
+    start = np.random.default_rng(0).normal(size=n_rows)
+    try:
+        _, vectors = eigsh(others, k=1, which="LA", v0=start, tol=_TOLERANCE, **_SEEDED)
+    except ArpackNoConvergence:
+        return start  # an order is as good as another where there are no directions
+    return vectors[:, 0] / root

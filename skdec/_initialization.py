@@ -14,6 +14,7 @@ from sklearn.cluster import AgglomerativeClustering, KMeans, spectral_clustering
 from sklearn.utils import check_random_state
 
 from ._components import leading_components
+from ._cuts import symmetric_graph
 from ._distributed import ALONE, Alone
 from ._neighborhoods import Neighborhoods
 from ._neighbors import (
@@ -313,7 +314,7 @@ def _agreements(partitions: Sequence[np.ndarray], weight: np.ndarray) -> np.ndar
     shares = clusters.T @ weight / weight.sum()
     alone = np.bincount(of, np.square(shares))
     joint = (clusters.T @ (clusters * (weight / weight.sum())[:, None])).tocoo()
-    one, other = joint.coords
+    one, other = joint.row, joint.col
     both = np.bincount(n * of[one] + of[other], np.square(joint.data), n * n).reshape(n, n)
     by_chance = np.outer(alone, alone)
     return (both - by_chance) / np.maximum(np.add.outer(alone, alone) / 2 - by_chance, 1e-12)
@@ -378,7 +379,7 @@ def _candidates(
     for name in spaces:
         best = min((found[p] for p in pieces if p[0] == name), key=lambda kmeans: kmeans.inertia_)
         yield name, best.labels_
-    graph = _symmetric_graph(of_embedding)
+    graph = _all_edges(of_embedding)
     for grouping in groupings[0]:
         groups = grouping.labels_
         joined = _join(groups, graph, n_clusters, seed)
@@ -423,13 +424,10 @@ def _closeness(Z: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
     return closeness / closeness.mean()
 
 
-def _symmetric_graph(judge: Judge) -> csr_array:
+def _all_edges(judge: Judge) -> csr_array:
     """All edges between rows and their neighbours, mutual or not: no row is without one."""
-    n_rows, k = judge.neighbors.shape
-    ends = np.repeat(np.arange(n_rows), k), judge.neighbors.ravel()
     edges = edge_weights(judge.neighbors, judge.weight) * _closeness(judge.x, judge.neighbors)
-    graph = csr_array((edges.ravel(), ends), shape=(n_rows, n_rows))
-    return graph + graph.T
+    return symmetric_graph(judge.neighbors, edges)
 
 
 def _join(groups: np.ndarray, graph: csr_array, n_clusters: int, seed: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -42,17 +43,16 @@ _SLACK = 0.3
 _PRIOR_PAIRS = 10
 
 
-def nearest_neighbors(X, n_neighbors: int, workers: Workers, slack: float = 0.0) -> np.ndarray:
+def nearest_neighbors(X, n_neighbors: int, workers: Workers) -> np.ndarray:
     """The nearest other rows of each row, int64 of shape (n_rows, n_neighbors), nearest first.
 
     In few dimensions by a tree, in a time that grows little faster than the number of rows; in
-    many, and for sparse rows, by brute force, in its square. With a `slack` the tree may give rows
-    that are further away by this share than those they stand for. `n_neighbors` is cut to the
-    number of rows less one.
+    many, and for sparse rows, by brute force, in its square. `n_neighbors` is cut to the number of
+    rows less one.
     """
     n_neighbors = min(n_neighbors, X.shape[0] - 1)
     if not (issparse(X) or X.shape[1] >= _TREE_DIMENSIONS):
-        return _by_tree(X, n_neighbors, slack, workers)
+        return _by_tree(X, n_neighbors, 0.0, workers)
     with scikit_learn_alone():
         return _by_brute_force(X, n_neighbors, workers)
 
@@ -70,7 +70,7 @@ def _by_brute_force(X, n_neighbors: int, workers: Workers) -> np.ndarray:
 
 
 def _by_tree(X: np.ndarray, n_neighbors: int, slack: float, workers: Workers) -> np.ndarray:
-    """The same, but for the `slack`; quicker in few dimensions."""
+    """The same; with a `slack` rows may be further away by this share than those they stand for."""
     X = _in_units_of_its_spread(X)
     tree = KDTree(X)
     # In the order of the leaves what one row needs of the tree is in the cache for the next one.
@@ -106,21 +106,19 @@ def roughly_nearest_neighbors(
     ----------
     .. [1] Dasgupta, Freund. "Random Projection Trees and Low Dimensional Manifolds". STOC 2008.
     """
-    random, n_neighbors = np.random.default_rng(seed), min(n_neighbors, len(X) - 1)
+    n_neighbors = min(n_neighbors, len(X) - 1)
     if X.shape[1] < _TREE_DIMENSIONS:
-        return _in_blocks(X, n_neighbors, random, workers)
-    search = _OnProcessor(workers, _ALL_PAIRS_ROWS, _LEAF_ROWS)
+        return _in_blocks(X, n_neighbors, seed, workers)
     if device != CPU:
-        search = _OnDevice(device, *_ON_DEVICE)
-    if len(X) <= search.all_pairs_rows:
-        return search.within([np.arange(len(X))], X, n_neighbors)
-    return _by_forest(X, n_neighbors, random, search, workers)
+        with suppress(torch.cuda.OutOfMemoryError):  # the CPU has more
+            return _by_leaves(X, n_neighbors, seed, _OnDevice(device, *_ON_DEVICE), workers)
+    search = _OnProcessor(workers, _ALL_PAIRS_ROWS, _LEAF_ROWS)
+    return _by_leaves(X, n_neighbors, seed, search, workers)
 
 
-def _in_blocks(
-    X: np.ndarray, n_neighbors: int, random: np.random.Generator, workers: Workers
-) -> np.ndarray:
+def _in_blocks(X: np.ndarray, n_neighbors: int, seed: int, workers: Workers) -> np.ndarray:
     """The nearest, with some slack, of those in the same random block."""
+    random = np.random.default_rng(seed)
     blocks = np.array_split(random.permutation(len(X)), -(-len(X) // _BLOCK_ROWS))
     found = np.empty((len(X), min(n_neighbors, len(blocks[-1]) - 1)), dtype=np.int32)
     for block in map(np.sort, blocks):
@@ -173,14 +171,17 @@ class _OnDevice(NamedTuple):
         return torch.cat(found)
 
 
-def _by_forest(
+def _by_leaves(
     X: np.ndarray,
     n_neighbors: int,
-    random: np.random.Generator,
+    seed: int,
     search: _OnProcessor | _OnDevice,
     workers: Workers,
 ) -> np.ndarray:
-    """The nearest of those that share a leaf with a row in one of several trees."""
+    """The nearest of all, or of those that share a leaf with a row in one of several trees."""
+    if len(X) <= search.all_pairs_rows:
+        return search.within([np.arange(len(X))], X, n_neighbors)
+    random = np.random.default_rng(seed)
     rows, most = np.arange(len(X)), max(search.leaf_rows, 4 * (n_neighbors + 1))
     found = search.within(list(_leaves(X, rows, most, random)), X, n_neighbors)
     for _ in range(_N_TREES - 1):

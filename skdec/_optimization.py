@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._backend import LocalRandomness, draws_nothing, random_stream
+from ._backend import LocalRandomness, draws_nothing, is_recordable, random_stream
 from ._cuda_graphs import Recorder
 from ._distributed import ALONE, Alone
 from ._muon import GROUP_ROWS, Muon, Stack
@@ -174,7 +174,7 @@ class ShardedOptimizer:
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
         self._records = device.type == "cuda" and on_device and group is ALONE
-        self._records &= not self._local_randomness
+        self._records &= is_recordable(module)
         self._begin()
 
     def _replica_of(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:

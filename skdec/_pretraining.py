@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._backend import derived_seed, random_stream, resolve_precision, searching_device
+from ._backend import (
+    derived_seed,
+    is_recordable,
+    random_stream,
+    resolve_precision,
+    searching_device,
+)
 from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
@@ -221,11 +227,14 @@ class _Training:
 
         return loss
 
-    def run(self, module: nn.Module, loss: Loss, n_steps: int, name: str) -> list[float]:
+    def run(
+        self, module: nn.Module, loss: Loss, n_steps: int, name: str, on_device: bool = True
+    ) -> list[float]:
         """Minimise `loss` over `n_steps` mini-batches; the mean loss of each epoch.
 
         Each epoch is a task, which may stop the rest. A stage that the checkpoint has goes on from
-        there.
+        there. `on_device` says whether what the loss does beside `module` is all done there, given
+        rows that are.
         """
         settings, group = self.settings, self.group
         seed = group.own_seed(derived_seed(settings.seed, _STREAMS.get(name, name)))
@@ -241,7 +250,7 @@ class _Training:
             seed=seed,
             group=group,
             share=group.share(n_rows),
-            on_device=isinstance(self.X, Tensor),
+            on_device=on_device and isinstance(self.X, Tensor),
         )
         epoch_steps = steps_per_epoch(group.sum(n_rows), settings.batch_size)
         n_epochs = -(-n_steps // epoch_steps)
@@ -317,7 +326,8 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
         decoded = forward(pair[1], _corrupt(hidden, settings.corruption, generator))
         return training.weight[rows] @ reconstruct(decoded, x)
 
-    return training.run(pair, loss, settings.layerwise_steps, f"layer {k + 1}")
+    name = f"layer {k + 1}"
+    return training.run(pair, loss, settings.layerwise_steps, name, is_recordable(before))
 
 
 def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float]:

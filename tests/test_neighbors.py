@@ -21,13 +21,13 @@ from skdec._initialization import (
     Judge,
     _advantage,
     _agreements,
+    _all_edges,
     _chosen,
     _consensus,
     _embedding_judge,
     _likeliest,
     _mutual_judge,
     _scores,
-    _symmetric_graph,
     _with_gaussian_borders,
     best_partition,
     input_judge,
@@ -36,6 +36,7 @@ from skdec._initialization import (
 )
 from skdec._neighborhoods import PLAIN
 from skdec._neighbors import (
+    _by_leaves,
     edge_weights,
     modularity,
     mutual,
@@ -154,6 +155,30 @@ def test_trees_find_most_of_the_nearest_neighbors_in_many_dimensions(monkeypatch
     assert 4.5 < np.mean([len({*a} & {*b}) for a, b in pairs]) < 5.0
     # Leaves are large enough for as many as are wanted.
     assert rough_neighbors_of(X, 300).shape == (3000, 300)
+
+
+def test_search_on_a_device_finds_the_same():
+    # The code for accelerators, on a device that is there.
+    random = np.random.default_rng(0)
+    X = random.normal(size=(3000, 4)) @ random.normal(size=(4, 20))
+    exact, device = neighbors_of(X, 5), torch.device("cpu")
+    few, many = (skdec._neighbors._OnDevice(device, n, 400) for n in (3000, 2999))
+    with Workers(1) as workers:
+        np.testing.assert_array_equal(_by_leaves(X, 5, 0, few, workers), exact)
+        found = _by_leaves(X, 5, 0, many, workers)
+    pairs = zip(found.tolist(), exact.tolist(), strict=True)
+    assert 4.5 < np.mean([len({*a} & {*b}) for a, b in pairs]) < 5.0
+
+
+def test_search_goes_on_on_the_cpu_where_a_device_has_no_memory(monkeypatch):
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(skdec._neighbors._OnDevice, "within", out_of_memory)
+    X = np.random.default_rng(0).normal(size=(200, 20))
+    with Workers(1) as workers:
+        found = roughly_nearest_neighbors(X, 5, 0, workers, torch.device("cuda"))
+    np.testing.assert_array_equal(found, neighbors_of(X, 5))
 
 
 # --- Modularity ---
@@ -456,7 +481,7 @@ def test_a_sparse_border_is_better_than_a_cut_at_a_narrow_place(seed):
 def test_an_edge_weighs_the_root_of_its_ends_similarity_in_training():
     Z, weight = np.array([[0.0], [3.0], [4.0]]), np.array([1.0, 1.0, 2.0])
     neighbors = np.array([[1], [2], [1]])
-    graph = _symmetric_graph(Judge(Z, weight, neighbors, None)).toarray()
+    graph = _all_edges(Judge(Z, weight, neighbors, None)).toarray()
     # The similarities are 1 / (1 + 9) and 1 / (1 + 1), of the last two rows both ways.
     closeness = np.sqrt([0.1, 0.5, 0.5])
     expected = np.zeros((3, 3))
