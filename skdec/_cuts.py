@@ -17,8 +17,8 @@ from ._threads import scikit_learn_alone
 # fewer, a cut through a few rows is taken for none.
 _PRIOR_EDGES = 10.0
 
-# A cut in two has at least this share of a cluster's edges on either side: one that only takes off
-# its rim is none.
+# A cut has at least this share of a cluster's edges on either side: one that only takes off its rim
+# is none.
 _LEAST_SIDE = 0.1
 
 # Graphs of fewer rows are solved as dense matrices; others up to this error of the eigenvector: the
@@ -57,16 +57,20 @@ def relative_conductances(graph: csr_array, labels: np.ndarray) -> np.ndarray:
 
 
 def _conductances_to_others(graph: csr_array, labels: np.ndarray, prior: float) -> np.ndarray:
-    """Of each cluster: the edges between it and one other, the most, in units of half its own.
+    """Of each cluster: the largest conductance of the edges between it and one other.
 
-    That is their share in those of the smaller side where it is as large as that of a cut in two.
-    Not in units of a smaller cluster's: none is the worse for a few rows with a label of their own.
+    Their share in those of the smaller side, which counts as a tenth of the cluster at least: none
+    is much the worse for a few rows with a label of their own.
     """
     member = csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
-    between = (member.T @ graph @ member).tocsr()
-    half = between.sum(axis=1) / 2.0
-    between.setdiag(0.0)
-    return (between.max(axis=1).toarray().ravel() + prior) / (half + 2.0 * prior)
+    between = (member.T @ graph @ member).tocoo()
+    volume = np.bincount(between.row, between.data)
+    pairs = between.row != between.col
+    own, other, edges = between.row[pairs], between.col[pairs], between.data[pairs]
+    side = np.maximum(np.minimum(volume[own], volume[other]), _LEAST_SIDE * volume[own])
+    largest = np.zeros(len(volume))
+    np.maximum.at(largest, own, edges / side)
+    return (largest * volume + prior) / (volume + 2.0 * prior)
 
 
 def _least_conductance(graph: csr_array, prior: float, expected: float) -> float:

@@ -173,11 +173,11 @@ def relative_conductance(X, labels, *, n_neighbors="auto", sample_weight=None) -
 
     is the share of the easiest cut of the cluster in two, of those in the order of the second
     eigenvector of its graph with a tenth of its edges on either side, in the sum of this and
-    the edges between the cluster and one other, the most, in units of half of its own. The score is
-    the mean, weighted by the roots of the clusters' edges. A partition into too few clusters has
-    some that fall apart, one into too many has some that hardly anything parts. It depends on `X`
-    and `labels` only, never on an embedding, and compares partitions into different numbers of
-    clusters.
+    the largest conductance between the cluster and one other (whose side counts as a tenth of the
+    cluster at least). The score is the mean, weighted by the clusters' edges. A partition into too
+    few clusters has some that fall apart, one into too many has some that hardly anything parts.
+    It depends on `X` and `labels` only, never on an embedding, and compares partitions into
+    different numbers of clusters.
 
     Parameters
     ----------
@@ -197,8 +197,8 @@ def relative_conductance(X, labels, *, n_neighbors="auto", sample_weight=None) -
     -------
     score : float
         From 0 to 1: near 1 for clusters that fall apart by themselves and are hard to cut, 1/2
-        where they are as easy to cut as to part, and about that or less in noise and for labels
-        that ignore the data. 0 for a single cluster, which there is nothing to compare with.
+        where they are as easy to cut as to part, in noise that or a little more, about that or less
+        for labels that ignore the data. 0 for a single cluster: there is nothing to compare with.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def relative_conductance(X, labels, *, n_neighbors="auto", sample_weight=None) -
     >>> from skdec.metrics import relative_conductance
     >>> X, y = make_blobs(90, centers=3, cluster_std=0.1, random_state=0)
     >>> round(relative_conductance(X, y), 2), round(relative_conductance(X, y == 0), 2)
-    (0.82, 0.37)
+    (0.9, 0.33)
     """
     graph = _labelled_graph(X, labels, n_neighbors, sample_weight)
     if graph is None:
@@ -225,7 +225,7 @@ def relative_conductance(X, labels, *, n_neighbors="auto", sample_weight=None) -
     weights = symmetric_graph(graph.neighbors, graph.edges)
     shares = relative_conductances(weights, graph.labels)
     volumes = np.bincount(graph.labels, weights.sum(axis=1))
-    return float(np.average(shares, weights=np.sqrt(volumes)))
+    return float(np.average(shares, weights=volumes))
 
 
 class _LabelledGraph(NamedTuple):

