@@ -1,15 +1,20 @@
 import copy
+import gc
 import math
 import os
 import platform
 import subprocess
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from skdec import _optimization
+from skdec._backend import is_recordable
+from skdec._cuda_graphs import Recorder
 from skdec._muon import orthogonalized
 from skdec._optimization import OptimizerSettings, ShardedOptimizer
 
@@ -422,3 +427,68 @@ def test_memory_of_one_step_is_there_for_the_next():
     without, training = map(int, ran.stdout.split())
     assert without > 5_000  # or this says nothing: 13,000 and more were seen
     assert training < without / 10
+
+
+class Graph:
+    """A stand-in for a CUDA graph: it computes again what was computed while it was recorded."""
+
+    recording = None
+
+    def __enter__(self):
+        Graph.recording = self
+
+    def __exit__(self, *exception):
+        Graph.recording = None
+
+    def replay(self):
+        self.result.copy_(self.compute())
+
+    def register_generator_state(self, generator):
+        self.generator = generator
+
+
+def test_steps_are_recorded_once_for_each_loss_and_number_of_rows(monkeypatch):
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "Stream": lambda device: stream,
+        "current_stream": lambda device: stream,
+        "stream": lambda stream: nullcontext(),
+        "graph_pool_handle": object,
+        "CUDAGraph": Graph,
+        "graph": lambda graph, pool, stream, capture_error_mode: graph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    generator, steps = torch.Generator(), []
+
+    def step(loss, rows):
+        steps.append((loss, len(rows), Graph.recording is not None))
+        assert Graph.recording is None or not gc.isenabled()
+        result = loss(rows)
+        if Graph.recording is not None:
+            Graph.recording.result, Graph.recording.compute = result, lambda: loss(rows)
+        return result
+
+    recorder = Recorder([generator], torch.device("cpu"))
+    total, twice = torch.sum, lambda rows: 2 * rows.sum()
+    for loss, n_rows in [(total, 3), (total, 2), (twice, 3)]:
+        results = [recorder(step, loss, torch.arange(k, k + n_rows)) for k in range(4)]
+        # Each has its own batch's, also after the next step.
+        assert results == [loss(torch.arange(k, k + n_rows)) for k in range(4)]
+    sizes = [(total, 3), (total, 2), (twice, 3)]
+    assert steps == [(*size, recorded) for size in sizes for recorded in (False, True)]
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("module", "is_known"),
+    [
+        (nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.BatchNorm1d(3)), True),
+        (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, momentum=None)), False),
+        (nn.Sequential(nn.Linear(3, 3), nn.Dropout()), False),
+        (nn.Sequential(nn.Linear(3, 3), nn.Bilinear(3, 3, 3)), False),
+    ],
+)
+def test_only_modules_that_are_known_are_recorded(module, is_known):
+    assert is_recordable(module) == is_known
+    module[0].register_forward_hook(lambda *_: None)
+    assert not is_recordable(module)
