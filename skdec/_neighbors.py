@@ -155,6 +155,7 @@ class _OnDevice(NamedTuple):
     leaf_rows: int
 
     def within(self, leaves: Sequence[np.ndarray], X: np.ndarray, n_neighbors: int) -> np.ndarray:
+        """The nearest other rows of each row in its leaf."""
         found = np.empty((len(X), n_neighbors), dtype=np.int32)
         for leaf in leaves:
             x = torch.from_numpy(_in_units_of_its_spread(X[leaf])).to(self.device)

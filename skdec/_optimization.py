@@ -240,6 +240,7 @@ class ShardedOptimizer:
         return self._recorder(self._step, loss, batch)
 
     def _step(self, loss: Loss, batch: Tensor) -> Tensor:
+        """The same at the learning rate that was noted."""
         shards = torch.tensor_split(batch, len(self._replicas))
         n_shards = min(len(shards), len(batch))  # the others have no rows
         losses, gradients = zip(
