@@ -180,3 +180,27 @@ def test_training_gives_the_same_bits_with_any_number_of_workers(monkeypatch):
         assert torch.equal(weights, others)
         assert torch.equal(losses, other_losses)
     assert losses[-1] < losses[0]
+
+
+def test_no_more_threads_take_part_than_are_allowed():
+    with Workers(4) as workers:
+        for most, expected in ((None, 4), (2, 2), (1, 1), (9, 4)):
+            names, meeting = set(), threading.Barrier(expected)
+
+            def work(_, names=names, meeting=meeting):
+                names.add(threading.current_thread().name)
+                meeting.wait(timeout=10)  # until all that take part are here
+
+            workers.map(work, range(4 // expected * expected), most)
+            assert len(names) == expected
+
+
+def test_work_on_an_accelerator_is_done_by_the_calling_thread():
+    def thread(_):
+        time.sleep(0.01)
+        return threading.current_thread().name
+
+    own = threading.current_thread().name
+    with Workers(3) as workers:
+        assert workers.map_on(torch.device("cuda"), thread, range(6)) == [own] * 6
+        assert set(workers.map_on(torch.device("cpu"), thread, range(6))) != {own}
