@@ -199,8 +199,8 @@ def test_a_graph_that_hardly_holds_together_is_cut_where_it_does():
 
 def test_rows_that_fall_off_at_the_rim_are_no_cut():
     clique = np.ones((20, 20)) - np.eye(20)
-    with_rim = np.zeros((21, 21))
-    with_rim[:20, :20] = clique
+    with_rim = np.zeros((23, 23))  # a triangle that hangs on by one edge
+    with_rim[:20, :20], with_rim[20:, 20:] = clique, 1.0 - np.eye(3)
     with_rim[0, 20] = with_rim[20, 0] = 1.0
     found = [_least_conductance(csr_array(A), 0.0, 0.5) for A in (clique, with_rim)]
     assert found[1] == pytest.approx(found[0], rel=0.05) and found[0] > 0.5
