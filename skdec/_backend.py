@@ -58,7 +58,7 @@ def available(device: str) -> torch.device:
 
 
 def searching_device(device: torch.device) -> torch.device:
-    """Where neighbours are sought for a network on `device`: CUDA has units for float64."""
+    """Where neighbours are sought for a network on `device`; MPS, unlike CUDA, has no float64."""
     return device if device.type == "cuda" else CPU
 
 

@@ -64,7 +64,7 @@ def _conductances_to_others(graph: csr_array, labels: np.ndarray, prior: float) 
     """
     member = csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
     between = (member.T @ graph @ member).tocoo()
-    volume = np.bincount(between.row, between.data)
+    volume = np.bincount(between.row, between.data, between.shape[0])
     pairs = between.row != between.col
     own, other, edges = between.row[pairs], between.col[pairs], between.data[pairs]
     side = np.maximum(np.minimum(volume[own], volume[other]), _LEAST_SIDE * volume[own])

@@ -148,7 +148,7 @@ class _OnProcessor(NamedTuple):
 
 
 class _OnDevice(NamedTuple):
-    """The same on an accelerator with units for float64, where larger leaves take no time."""
+    """The same on an accelerator that has float64, where larger leaves take little time."""
 
     device: torch.device
     all_pairs_rows: int

@@ -233,6 +233,15 @@ def test_conductance_finds_groups_of_any_shape_and_number():
     assert relative_conductance(X, y) > relative_conductance(X, joined) + 0.1
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_cluster_whose_edges_weigh_nothing_is_one_of_which_nothing_is_known(order):
+    random = np.random.default_rng(0)
+    X = np.r_[random.normal(size=(150, 3)), random.normal(size=(150, 3)) + 50]
+    weight = np.repeat([1.0, 1e-200], 150)  # the products of two of these vanish
+    found = relative_conductance(X, np.repeat(order, 150), sample_weight=weight)
+    assert 0.9 < found < 1.0
+
+
 @pytest.mark.parametrize("n_clusters", [6, 30, 100, 250])
 def test_conductance_of_random_labels_is_about_one_half_at_most(n_clusters):
     X, _ = make_blobs(500, 8, centers=6, random_state=0)
