@@ -5,7 +5,6 @@ from __future__ import annotations
 from inspect import signature
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
@@ -115,8 +114,9 @@ def _second_vector(graph: csr_array) -> np.ndarray:
     root = np.sqrt(np.maximum(graph.sum(axis=1), np.finfo(float).tiny))
     walk = diags_array(1.0 / root) @ graph @ diags_array(1.0 / root)
     if n_rows <= _DENSE_ROWS:
-        _, vectors = eigh(walk.toarray(), subset_by_index=(max(n_rows - 2, 0), n_rows - 1))
-        return vectors[:, 0] / root
+        # All of them: asked for two of many equal ones, LAPACK may give none.
+        _, vectors = np.linalg.eigh(walk.toarray())
+        return vectors[:, max(n_rows - 2, 0)] / root
     # The first is known. Without it the second is the largest, however little less.
     first = root / np.linalg.norm(root)
     others = LinearOperator(walk.shape, lambda x: walk @ x - first * (first @ x), dtype=float)

@@ -1,6 +1,7 @@
 """Measures of clusterings, by hand and by their invariances, and scorers made of them."""
 
 import itertools
+import math
 import pickle
 import warnings
 from functools import partial
@@ -182,6 +183,15 @@ def test_the_easiest_cut_of_a_long_graph_is_in_its_middle():
     n_rows = 400  # too many for a dense matrix, and so thin that the vector is hard to find
     found = _least_conductance(path(n_rows), 0.0, 0.5)
     assert 1.0 / (n_rows - 1) <= found < 3.0 / (n_rows - 1)
+
+
+@pytest.mark.parametrize("n_rows", [13, 16, 50])
+def test_rows_that_are_all_joined_alike_are_cut_in_half(n_rows):
+    # All eigenvalues but one are equal: LAPACK, asked for the last two, gave none at times.
+    for weight in np.random.default_rng(0).uniform(0.1, 3.0, size=100):
+        graph = csr_array(weight * (np.ones((n_rows, n_rows)) - np.eye(n_rows)))
+        expected = math.ceil(n_rows / 2) / (n_rows - 1)
+        assert _least_conductance(graph, 0.0, 0.5) == pytest.approx(expected)
 
 
 def test_a_graph_that_hardly_holds_together_is_cut_where_it_does():
