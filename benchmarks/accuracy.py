@@ -56,7 +56,7 @@ def compile_peers() -> None:
 
 
 def measure(model: ClusterMixin | Pipeline, X: np.ndarray, y: np.ndarray) -> dict:
-    """Accuracy, NMI, ARI, seconds and what the method warned of."""
+    """Accuracy, NMI, ARI, seconds, number of clusters and what the method warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         start = time.perf_counter()
@@ -67,6 +67,7 @@ def measure(model: ClusterMixin | Pipeline, X: np.ndarray, y: np.ndarray) -> dic
         "NMI": normalized_mutual_info_score(y, labels),
         "ARI": adjusted_rand_score(y, labels),
         "seconds": seconds,
+        "clusters": len(np.unique(labels)),
         "warnings": sorted({str(warning.message)[:60] for warning in caught}),
     }
 

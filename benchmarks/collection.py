@@ -13,6 +13,7 @@ choice is taken. Features of tables ("uci") are standardised. Every result is a 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from machine import describe_machine
 from resumable import Results
 from sklearn.preprocessing import StandardScaler
 
-_GROUPS = ["fcps", "graves", "other", "sipu", "uci", "wut"]
+GROUPS = ["fcps", "graves", "other", "sipu", "uci", "wut"]
 _MOST_ROWS = 4_000
 
 # Over 100,000 rows to read for 4,000 of them, and what is in `accuracy.py`, too.
@@ -39,16 +40,21 @@ def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return (StandardScaler().fit_transform(X) if path.parent.name == "uci" else X), y
 
 
+def data_sets(folder: Path, groups: list[str]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Names, rows and known classes of all sets of the groups."""
+    for group in groups:
+        for path in sorted((folder / group).glob("*.data.gz")):
+            name = path.name.removesuffix(".data.gz")
+            if name not in _LEFT_OUT:
+                yield f"{group}/{name}", *load(path)
+
+
 def run(arguments: argparse.Namespace) -> list[dict]:
     """All results that were asked for, new ones and those of earlier runs."""
     results = Results("collection.jsonl")
-    for group in arguments.groups:
-        for path in sorted((arguments.collection / group).glob("*.data.gz")):
-            name = path.name.removesuffix(".data.gz")
-            if name in _LEFT_OUT:
-                continue
-            for _ in measure_missing(results, f"{group}/{name}", *load(path), arguments):
-                pass
+    for name, X, y in data_sets(arguments.collection, arguments.groups):
+        for _ in measure_missing(results, name, X, y, arguments):
+            pass
     return [
         row
         for row in results.rows
@@ -79,7 +85,7 @@ def main() -> None:
     """Run what is missing and print the table."""
     parser = command_line(__doc__.splitlines()[0], [0, 1, 2])
     parser.add_argument("--collection", type=Path, required=True, help="a clone of the collection")
-    parser.add_argument("--groups", nargs="+", choices=_GROUPS, default=_GROUPS)
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=GROUPS)
     arguments = parser.parse_args()
     print(describe_machine())
     compile_peers()

@@ -1,4 +1,4 @@
-"""Cluster a data set from the command line: python -m skdec [FILE --n-clusters K]."""
+"""Cluster a data set from the command line: python -m skdec [FILE [--n-clusters K]]."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ _EPILOG = """\
 examples:
   python -m skdec
       cluster the handwritten digits that ship with scikit-learn
-  python -m skdec customers.csv --n-clusters 5 --standardize
-      cluster the rows of a table of numbers, its units made comparable
+  python -m skdec customers.csv --standardize
+      cluster the rows of a table of numbers, its units made comparable, into as many
+      clusters as they fall into
   python -m skdec cells.npz --n-clusters 12 --labels cell_type
       the same, and compare with known labels (never used for clustering)
 
@@ -50,8 +51,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if arguments.file is not None and arguments.n_clusters is None:
-        parser.error("--n-clusters is needed with a FILE")
     for path in (arguments.output, arguments.picture):
         if path is not None and not path.parent.is_dir():
             parser.error(f"{path.parent} is not a folder")
@@ -82,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
         "file", nargs="?", type=Path, metavar="FILE",
         help=".csv (numbers, header or not), .npy, .npz (array X or the only one) or .parquet",
     )  # fmt: skip
-    parser.add_argument("--n-clusters", type=int, metavar="K", help="number of clusters")
+    parser.add_argument(
+        "--n-clusters", type=_number_of_clusters, metavar="K",
+        help="number of clusters, or auto (default with FILE): as many as the rows fall into",
+    )  # fmt: skip
     parser.add_argument(
         "--labels", metavar="NAME",
         help="column of .csv or .parquet, or array of .npz, with known labels: used only to "
@@ -106,26 +108,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _number_of_clusters(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
 def _cluster(data: Data, arguments: argparse.Namespace) -> None:
     """Fit KMeans and DECClustering, print how they compare, write labels and picture."""
     X = StandardScaler().fit_transform(data.X) if arguments.standardize else data.X
     n_clusters = arguments.n_clusters
-    if n_clusters is None:  # the digits
-        n_clusters = len(np.unique(data.labels))
-    print(f"{data.name}: {X.shape[0]} rows, {X.shape[1]} features, {n_clusters} clusters")
+    if n_clusters is None:
+        n_clusters = "auto" if arguments.file else len(np.unique(data.labels))
+    into = "" if n_clusters == "auto" else f", {n_clusters} clusters"
+    print(f"{data.name}: {X.shape[0]} rows, {X.shape[1]} features{into}")
     model = DECClustering(
         n_clusters,
         device=arguments.device,
         verbose=0 if arguments.quiet else 1,
         random_state=arguments.random_state,
     )
-    kmeans = KMeans(n_clusters, n_init=10, random_state=arguments.random_state)
     with warnings.catch_warnings():
         warnings.simplefilter("always", ConvergenceWarning)
         warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-        results = {"DECClustering": _timed_labels(model, X), "KMeans": _timed_labels(kmeans, X)}
+        results = {"DECClustering": _timed_labels(model, X)}
+        kmeans = KMeans(model.n_clusters_, n_init=10, random_state=arguments.random_state)
+        results["KMeans"] = _timed_labels(kmeans, X)
     _print_comparison(X, data.labels, results)
-    sizes = np.bincount(model.labels_, minlength=n_clusters)
+    if n_clusters == "auto":
+        print("clusters found:", model.n_clusters_)
+    sizes = np.bincount(model.labels_, minlength=model.n_clusters_)
     print("cluster sizes:", " ".join(map(str, sizes)))
     _write(model, X, data, arguments)
 
@@ -163,7 +173,7 @@ def _write(model: DECClustering, X: np.ndarray, data: Data, arguments) -> None:
     if arguments.no_picture:
         return
     picture = arguments.picture or Path(f"{data.name}-embedding.png")
-    title = f"{data.name}: {len(X)} rows in {model.n_clusters} clusters"
+    title = f"{data.name}: {len(X)} rows in {model.n_clusters_} clusters"
     try:
         _draw(model, X, data.image_shape, title, picture)
         print(f"picture: {picture}")

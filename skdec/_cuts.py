@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inspect import signature
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array
@@ -36,33 +37,54 @@ def symmetric_graph(neighbors: np.ndarray, edges: np.ndarray) -> csr_array:
     return (graph + graph.T).tocsr()
 
 
+def indicators(labels: np.ndarray) -> csr_array:
+    """One column for each label, one where a row has it."""
+    return csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
+
+
+def prior_edges(graph: csr_array) -> float:
+    """What so many edges weigh as are added to those that were counted."""
+    return _PRIOR_EDGES * graph.data.mean()
+
+
 def relative_conductances(graph: csr_array, labels: np.ndarray) -> np.ndarray:
     """Of each cluster: how much of the conductance of two cuts is that of the cut through it.
 
     1 for a cluster that is hard to cut in two and falls off from all others by itself; 1/2 where
     there is no difference between inside and outside. `labels` are numbers from 0, all in use.
     """
-    prior = _PRIOR_EDGES * graph.data.mean()
-    outside = _conductances_to_others(graph, labels, prior)
+    prior, member = prior_edges(graph), indicators(labels)
+    outside = conductances_to_others(member.T @ graph @ member, prior)
     rows_of = np.split(np.argsort(labels, kind="stable"), np.bincount(labels).cumsum()[:-1])
     with scikit_learn_alone():
         inside = np.array(
             [
-                _least_conductance(graph[rows][:, rows], prior, expected)
+                cuts(graph[rows][:, rows]).least_conductance(prior, expected)
                 for rows, expected in zip(rows_of, outside, strict=True)
             ]
         )
     return inside / (inside + outside)
 
 
-def _conductances_to_others(graph: csr_array, labels: np.ndarray, prior: float) -> np.ndarray:
+def mean_by_edges(shares: np.ndarray, volumes: np.ndarray) -> float:
+    """The mean of the clusters' relative conductances, given the weights of their edges.
+
+    0 where not even two clusters have a tenth of the average: there is only one, beside a few rows,
+    and nothing to compare with, but hardly any edge leads out of it.
+    """
+    if np.count_nonzero(volumes >= _LEAST_SIDE * volumes.mean()) < 2:
+        return 0.0
+    return float(np.average(shares, weights=volumes))
+
+
+def conductances_to_others(between: csr_array, prior: float) -> np.ndarray:
     """Of each cluster: the largest conductance of the edges between it and one other.
 
-    Their share in those of the smaller side, which counts as a tenth of the cluster at least: none
-    is much the worse for a few rows with a label of their own.
+    `between` are the weights of the edges between each two clusters, both ways. Their share in
+    those of the smaller side, which counts as a tenth of the cluster at least: none is much the
+    worse for a few rows with a label of their own.
     """
-    member = csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
-    between = (member.T @ graph @ member).tocoo()
+    between = between.tocoo()
     volume = np.bincount(between.row, between.data, between.shape[0])
     pairs = between.row != between.col
     own, other, edges = between.row[pairs], between.col[pairs], between.data[pairs]
@@ -72,16 +94,27 @@ def _conductances_to_others(graph: csr_array, labels: np.ndarray, prior: float) 
     return (largest * volume + prior) / (volume + 2.0 * prior)
 
 
-def _least_conductance(graph: csr_array, prior: float, expected: float) -> float:
-    """The conductance of the easiest cut in two that is found; as `expected` where none is.
+class Cuts(NamedTuple):
+    """Cuts of a cluster in two: weights of the edges across, and of those of the smaller side."""
 
-    Cuts are those between rows that follow each other in an order in which rows that many edges
-    join are close: that of the second eigenvector of the normalised graph (Shi and Malik,
-    "Normalized cuts and image segmentation", IEEE PAMI 2000).
+    across: np.ndarray
+    smaller: np.ndarray
+
+    def least_conductance(self, prior: float, expected: float) -> float:
+        """The conductance of the easiest one; as `expected` where there is none."""
+        if not len(self.across):
+            return expected
+        found = (self.across + 2.0 * prior * expected) / (self.smaller + 2.0 * prior)
+        return float(found.min())
+
+
+def cuts(graph: csr_array) -> Cuts:
+    """Those between rows that follow each other in an order in which rows joined by many are close.
+
+    That of the second eigenvector of the normalised graph (Shi and Malik, "Normalized cuts and
+    image segmentation", IEEE PAMI 2000).
     """
     n_rows = graph.shape[0]
-    if n_rows == 1:
-        return expected
     place = np.empty(n_rows, dtype=np.int64)
     place[_spectral_order(graph)] = np.arange(n_rows)
     pairs, volumes = graph.tocoo(), np.zeros(n_rows)
@@ -91,11 +124,8 @@ def _least_conductance(graph: csr_array, prior: float, expected: float) -> float
     across -= np.bincount(np.maximum(one, other), pairs.data, n_rows)
     cut, before = across.cumsum()[:-1] / 2.0, volumes.cumsum()[:-1]  # each edge is there twice
     smaller = np.minimum(before, volumes.sum() - before)
-    is_cut = smaller >= _LEAST_SIDE * volumes.sum()
-    if not is_cut.any():  # one row has most of the edges
-        return expected
-    found = (cut + 2.0 * prior * expected) / (smaller + 2.0 * prior)
-    return float(found[is_cut].min())
+    is_cut = smaller >= _LEAST_SIDE * volumes.sum()  # not where one row has most of the edges
+    return Cuts(cut[is_cut], smaller[is_cut])
 
 
 def _spectral_order(graph: csr_array) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -40,6 +40,7 @@ from ._initialization import (
     initial_centers,
     input_judge,
     judged_rows,
+    scores_by_number,
     weighted_means,
 )
 from ._neighborhoods import PLAIN, Neighborhoods, neighborhoods
@@ -145,8 +146,16 @@ class DECClustering(
 
     Parameters
     ----------
-    n_clusters : int, default=8
-        Number of clusters.
+    n_clusters : int or "auto", default=8
+        Number of clusters. "auto" is as many as the rows fall into after pretraining, from 2 to 150
+        if they are not all alike; with an array `init` as many as that has. At most 10,000 rows are
+        put into up to 1,000 groups by k-means in the embedding, and these are joined two at a time,
+        once those between which the largest share of the smaller one's edges is, in the graph of 15
+        neighbours in the embedding, and once by Ward's method. The number is taken at which the
+        better of the two partitions has the largest relative conductance there
+        (:func:`skdec.metrics.relative_conductance`, edges weighing as for `init_scores_`), less
+        0.03 times the logarithm of the number (`n_clusters_scores_`). It does not tell whether
+        there are clusters at all.
     hidden_dims : "auto" or array-like of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
         min(384, w) and three times min(256, w), with w = 10 sqrt(number of distinct rows), rounded
@@ -313,6 +322,11 @@ class DECClustering(
         Cluster of each row, counting up from 0; the same as ``predict(X)``.
     cluster_centers_ : ndarray of shape (n_clusters, embedding_dim)
         Centres in the embedding. ``inverse_transform(cluster_centers_)`` are prototypes.
+    n_clusters_ : int
+        Number of clusters, also those that were given a centre but no row.
+    n_clusters_scores_ : list of float
+        With ``n_clusters="auto"``, the score of 2, 3 and so on clusters; the number with the largest
+        was taken. Empty otherwise.
     inertia_ : float
         Weighted sum of squared distances to the closest centre, in the embedding.
     n_iter_ : int
@@ -685,7 +699,8 @@ class DECClustering(
             X = self._valid_rows(X, reset=True)
             sample_weight = check_sample_weight(sample_weight, X)
             group.agree(self._of_all_ranks(X))
-            check_data_limits(group.sum(np.count_nonzero(sample_weight)), self.n_clusters)
+            n_samples = group.sum(np.count_nonzero(sample_weight))
+            check_data_limits(n_samples, _resolve(self.n_clusters, 1))
             device, n_workers = resolve_device(self.device), torch.get_num_threads()
             rows = distinct_rows(X, sample_weight, group)
             check_unit_interval(rows.extremes, self.scaling, self.reconstruction_loss)
@@ -717,7 +732,7 @@ class DECClustering(
                     embedding, initial, trained, x, weight, plan, workers, task, group
                 )
                 vars(self).update(fitted(embedding, initial, trained, decoder_curve, group))
-            sizes = np.bincount(to_numpy(self.labels_), sample_weight > 0, self.n_clusters)
+            sizes = np.bincount(to_numpy(self.labels_), sample_weight > 0, self.n_clusters_)
             n_found = np.count_nonzero(group.sum(sizes))
             task.attributes = dict  # none that the estimator has not
         plan.checkpoint.remove()
@@ -1103,11 +1118,14 @@ class DECClustering(
             precision=self.precision,
             seed=train_seed,
         )
-        init = self.init
+        init, n_clusters = self.init, self.n_clusters
         if not isinstance(init, str) and not callable(init):
-            init = check_init_centers(init, self.n_clusters, n_features)
+            init = check_init_centers(init, n_clusters, n_features)
+            n_clusters = len(init)
         architecture = self._resolved_architecture(n_rows, n_features)
-        return _Plan(architecture, pretraining, init, init_seed, self_training, checkpoint)
+        return _Plan(
+            architecture, pretraining, n_clusters, init, init_seed, self_training, checkpoint
+        )
 
     def _neighborhoods(self, x, plan, n_workers, group) -> Neighborhoods:
         """Where neighbours are sought and how many, by the rows of all ranks."""
@@ -1170,9 +1188,26 @@ class DECClustering(
 
     def _initialize(self, embedding, rows, x, weight, plan, workers, group):
         """Initial centres, by a named `init` or as the best of several partitions."""
-        if _is_auto(plan.init) and group.sum(len(x)) > self.n_clusters > 1:
-            return self._initialize_by_candidates(embedding, rows, x, weight, plan, workers, group)
-        return self._initialize_by_name(embedding, rows, x, plan, workers, group)
+        scores = []
+        if _is_auto(plan.n_clusters):
+            scores = self._scores_by_number(embedding, rows, x, plan, workers, group)
+            plan = plan._replace(n_clusters=2 + int(np.argmax(scores)) if scores else 1)
+        if _is_auto(plan.init) and group.sum(len(x)) > plan.n_clusters > 1:
+            by = self._initialize_by_candidates
+            initial = by(embedding, rows, x, weight, plan, workers, group)
+        else:
+            initial = self._initialize_by_name(embedding, rows, x, plan, workers, group)
+        return initial._replace(scores_by_number=scores)
+
+    def _scores_by_number(self, embedding, rows, x, plan, workers, group):
+        """How well the rows fall into 2, 3, … clusters in the embedding."""
+        at = judged_rows(len(x), 1, plan.init_seed, group)
+        Z = self._finite_embedding(embedding, _chosen(x, at), plan, workers)
+        return group.first(
+            lambda Z, weight: scores_by_number(Z, weight, plan.init_seed, workers),
+            Z,
+            rows.weight[at],
+        )
 
     def _initialize_by_name(self, embedding, rows, x, plan, workers, group):
         """Initial centres by a named `init`, or by k-means in the embedding."""
@@ -1182,7 +1217,7 @@ class DECClustering(
                 Z,
                 weight,
                 _resolve(plan.init, "k-means++"),
-                self.n_clusters,
+                plan.n_clusters,
                 self.n_init,
                 plan.init_seed,
                 rows=lambda: rows.X[rows.index],
@@ -1201,14 +1236,14 @@ class DECClustering(
     def _initialize_by_candidates(self, embedding, rows, x, weight, plan, workers, group):
         """The best candidate, taken over by network and centres, or k-means if that fails."""
         seed, autoencoder = plan.init_seed, embedding.autoencoder
-        at = judged_rows(len(x), self.n_clusters, seed, group)
+        at = judged_rows(len(x), plan.n_clusters, seed, group)
         Z = self._finite_embedding(embedding, _chosen(x, at), plan, workers)
         judged = group.to_first(partial(_numpy_rows, x), at)
         judge = group.first(
             lambda weight: input_judge(judged, weight, plan.hoods, seed, workers), rows.weight[at]
         )
         partition = group.first(
-            lambda Z: best_partition(judge, Z, self.n_clusters, self.n_init, seed, workers), Z
+            lambda Z: best_partition(judge, Z, plan.n_clusters, self.n_init, seed, workers), Z
         )
         if partition is None:
             return self._initialize_by_name(embedding, rows, x, plan, workers, group)
@@ -1226,7 +1261,7 @@ class DECClustering(
         )
         initial = _Initial(centers, at, judge, partition.scores, 0.0, weights_of(autoencoder))
         score, n_found = self._judge(initial, centers, embedding, x, workers, group)
-        if n_found < self.n_clusters:
+        if n_found < plan.n_clusters:
             _load(autoencoder, before)
             initial = self._initialize_by_name(embedding, rows, x, plan, workers, group)
             return initial._replace(lost=next(iter(partition.scores)))
@@ -1307,7 +1342,7 @@ class DECClustering(
         Z = embedding.embed(X, workers)
         Q = soft_assignment(Z, trained.centers, self.alpha, workers)
         # Clusters without any row go last, so that the labels count up from 0.
-        sizes = np.bincount(Q.argmax(axis=1), sample_weight > 0, self.n_clusters)
+        sizes = np.bincount(Q.argmax(axis=1), sample_weight > 0, len(trained.centers))
         found = group.sum(sizes) > 0
         order = np.argsort(~found, kind="stable")
         labels = Q[:, order].argmax(axis=1).astype(np.int32)
@@ -1320,6 +1355,7 @@ class DECClustering(
             n_iter_=len(trained.kl_curve) + len(trained.setbacks),
             converged_=trained.converged,
             init_scores_=initial.scores or {},
+            n_clusters_scores_=initial.scores_by_number,
             autoencoder_=embedding.autoencoder,
             hidden_dims_=plan.architecture.hidden_dims,
             device_=plan.pretraining.device,
@@ -1340,10 +1376,10 @@ class DECClustering(
     def _warn(self, n_found, initial, trained) -> None:
         """Say what a user of the result has to know."""
         problems = []
-        if n_found < self.n_clusters:
+        if n_found < self.n_clusters_:
             problems.append(
                 f"Number of distinct clusters ({n_found}) found smaller than n_clusters "
-                f"({self.n_clusters}). Possibly due to duplicate points in X."
+                f"({self.n_clusters_}). Possibly due to duplicate points in X."
             )
         if initial.lost:
             problems.append(
@@ -1377,6 +1413,10 @@ class DECClustering(
     def _embedding(self) -> Embedding:
         scaling = Scaling(to_numpy(self._offset), self._scale)
         return Embedding(self.autoencoder_, scaling, self._decodes_logits)
+
+    @property
+    def n_clusters_(self):
+        return len(self.cluster_centers_)
 
     @property
     def _n_features_out(self):
@@ -1418,6 +1458,7 @@ class _Initial(NamedTuple):
     `judged` are the numbers of the rows, of this rank, that `judge` judges by; `scores` are those
     of the candidates, `score` that of the centres and network as they are now, `weights` the
     network's. `lost` is the name of a candidate that was the best but could not be taken over.
+    `scores_by_number` are those of 2 clusters, 3 and so on, if their number was sought.
     """
 
     centers: np.ndarray
@@ -1427,6 +1468,7 @@ class _Initial(NamedTuple):
     score: float = 0.0
     weights: dict[str, np.ndarray] | None = None
     lost: str = ""
+    scores_by_number: Sequence[float] = ()
 
 
 class _Plan(NamedTuple):
@@ -1434,6 +1476,7 @@ class _Plan(NamedTuple):
 
     architecture: Architecture
     pretraining: PretrainingSettings
+    n_clusters: int | str
     init: str | np.ndarray | Callable
     init_seed: int
     self_training: SelfTrainingSettings

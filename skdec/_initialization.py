@@ -13,8 +13,13 @@ from scipy.stats import multivariate_normal
 from sklearn.cluster import AgglomerativeClustering, KMeans, spectral_clustering
 from sklearn.utils import check_random_state
 
+from ._agglomeration import (
+    joined_by_conductance,
+    joined_by_ward,
+    relative_conductances_by_number,
+)
 from ._components import leading_components
-from ._cuts import symmetric_graph
+from ._cuts import indicators, symmetric_graph
 from ._distributed import ALONE, Alone
 from ._neighborhoods import Neighborhoods
 from ._neighbors import (
@@ -62,6 +67,11 @@ _GROUP_ITERATIONS = 20
 # Ward's linkage costs so little that it is tried on the groups of three k-means starts; after the
 # first without the most groups, which take as long to find as all others.
 _GROUPS_OF_STARTS = (_GROUPS_PER_CLUSTER, _GROUPS_PER_CLUSTER[:-1], _GROUPS_PER_CLUSTER[:-1])
+
+# The number of clusters, where it is not given, is at most the first. It is told by partitions of
+# so many groups of rows; for each factor of e in the number they have to be better by the third, so
+# that of many numbers with about the same score the least is taken.
+_MOST_CLUSTERS, _MOST_JOINED_GROUPS, _PRICE = 150, 1_000, 0.03
 
 # Weight of the embedding's graph beside that of the input. It tells apart what looks much the same
 # in the input; k-means of the input is judged in the input alone.
@@ -169,6 +179,31 @@ def _embedding_judge(Z: np.ndarray, weight: np.ndarray, workers: Workers) -> Jud
     """The judge of partitions in the embedding, where long edges count less."""
     judge = _mutual_judge(Z, weight, nearest_neighbors(Z, _N_NEIGHBORS, workers))
     return judge._replace(edges=judge.edges * _closeness(Z, judge.neighbors))
+
+
+def scores_by_number(Z: np.ndarray, weight: np.ndarray, seed: int, workers: Workers) -> list[float]:
+    """How well rows of the embedding fall into 2, 3, … clusters; none if they are all alike.
+
+    It is the relative conductance of the better of two partitions into so many, in the graph of the
+    embedding, less a price of more clusters.
+    """
+    n_groups = min(_MOST_JOINED_GROUPS, len(np.unique(Z, axis=0)))
+    if n_groups < 2:
+        return []
+    graph = _all_edges(_embedding_judge(Z, weight, workers))
+    with scikit_learn_alone():
+        kmeans = _k_means(Z, weight, n_groups, "k-means++", 1, seed, _GROUP_ITERATIONS)
+        groups = np.unique(kmeans.labels_, return_inverse=True)[1]
+        member = indicators(groups)
+        merges = [
+            joined_by_conductance((member.T @ graph @ member).toarray()),
+            joined_by_ward(weighted_means(Z, weight, groups)),
+        ]
+        found = workers.map(
+            lambda merges: relative_conductances_by_number(graph, groups, merges, _MOST_CLUSTERS),
+            merges,
+        )
+    return [max(one[n] for one in found) - _PRICE * math.log(n) for n in sorted(found[0])]
 
 
 def best_partition(
@@ -309,7 +344,7 @@ def _likeliest(Z: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> np.ndar
 
 def _agreements(partitions: Sequence[np.ndarray], weight: np.ndarray) -> np.ndarray:
     """Adjusted Rand index of each two partitions of weighted rows, drawn with replacement."""
-    clusters = hstack([_indicators(labels) for labels in partitions]).tocsr()
+    clusters = hstack([indicators(labels) for labels in partitions]).tocsr()
     n, of = len(partitions), np.repeat(range(len(partitions)), [p.max() + 1 for p in partitions])
     shares = clusters.T @ weight / weight.sum()
     alone = np.bincount(of, np.square(shares))
@@ -400,17 +435,12 @@ def _consensus(
     Evidence accumulation (Fred and Jain, "Combining Multiple Clusterings Using Evidence
     Accumulation", IEEE PAMI 2005), for groups of rows in place of rows.
     """
-    clusters = hstack([_indicators(labels) for labels in partitions]).tocsr()
-    member = _indicators(groups)
+    clusters = hstack([indicators(labels) for labels in partitions]).tocsr()
+    member = indicators(groups)
     shares = (member.T @ (clusters * weight[:, None])).toarray() / (member.T @ weight)[:, None]
     linkage = AgglomerativeClustering(n_clusters, metric="sqeuclidean", linkage="average")
     with scikit_learn_alone():
         return linkage.fit(shares).labels_[groups]
-
-
-def _indicators(labels: np.ndarray) -> csr_array:
-    """One column for each label, one where a row has it."""
-    return csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
 
 
 def _closeness(Z: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
@@ -432,7 +462,7 @@ def _all_edges(judge: Judge) -> csr_array:
 
 def _join(groups: np.ndarray, graph: csr_array, n_clusters: int, seed: int) -> np.ndarray:
     """A cluster for each group of rows, by spectral clustering of the edges between groups."""
-    member = _indicators(groups)
+    member = indicators(groups)
     affinity = (member.T @ graph @ member).toarray()
     # Groups without any edge would leave the spectrum degenerate.
     affinity += 1e-6 * affinity.mean()

@@ -50,6 +50,7 @@ _SECTIONS = {
         "n_iter_": int,
         "converged_": bool,
         "init_scores_": dict[str, float],
+        "n_clusters_scores_": list[float],
         "device_": str,
         "reconstruction_error_": float,
         "pretrain_loss_curve_": list[float],
@@ -60,6 +61,8 @@ _SECTIONS = {
     },
     "interface": {"feature_names": list[str] | None, "transform_output": str | None},
 }
+# Entries that the first files of this version lack.
+_ADDED = {"fitted": {"n_clusters_scores_": []}}
 # Parameters that name places on one machine: no file keeps them.
 _PLACES = ("memory", "checkpoint")
 # Attributes that belong to the program around the model, by the methods that set them.
@@ -250,7 +253,7 @@ def _unpack_parameters(cls, packed: dict[str, Any], arrays) -> dict[str, Any]:
 
 def _unpack_section(section: str, packed: dict[str, Any]) -> dict[str, Any]:
     """The entries of a section of the header, all of them and of the right types."""
-    kinds = _SECTIONS[section]
+    kinds, packed = _SECTIONS[section], {**_ADDED.get(section, {}), **packed}
     _check_names(packed, kinds, f"entries of {section!r}")
     entries = {name: _decode(value) for name, value in packed.items()}
     for name, value in entries.items():

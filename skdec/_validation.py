@@ -23,7 +23,7 @@ _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 _OPTIMIZERS = StrOptions({"adam", "sgd"})
 
 PARAMETER_CONSTRAINTS: dict = {
-    "n_clusters": [_COUNT],
+    "n_clusters": [StrOptions({"auto"}), _COUNT],
     "hidden_dims": [StrOptions({"auto"}), "array-like"],
     "embedding_dim": [StrOptions({"auto"}), _COUNT],
     "activation": [StrOptions(set(ACTIVATIONS))],
@@ -146,9 +146,13 @@ def check_sample_weight(sample_weight, X) -> np.ndarray:
     return weight
 
 
-def check_init_centers(init, n_clusters: int, n_features: int) -> np.ndarray:
-    """Initial centres in input space, float64 of shape (n_clusters, n_features)."""
+def check_init_centers(init, n_clusters: int | str, n_features: int) -> np.ndarray:
+    """Initial centres in input space, float64 of shape (n_clusters, n_features).
+
+    If `n_clusters` is "auto" they are as many as they like.
+    """
     centers = check_array(to_numpy(init), dtype=np.float64, input_name="init")
+    n_clusters = len(centers) if n_clusters == "auto" else n_clusters
     if centers.shape != (n_clusters, n_features):
         raise ValueError(
             f"The shape of the initial centers {centers.shape} does not match the number of "

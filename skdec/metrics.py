@@ -30,7 +30,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from ._array_api import to_numpy
-from ._cuts import relative_conductances, symmetric_graph
+from ._cuts import mean_by_edges, relative_conductances, symmetric_graph
 from ._neighbors import edge_weights, modularity, nearest_neighbors
 from ._rows import distinct_rows
 from ._threads import Workers
@@ -198,7 +198,8 @@ def relative_conductance(X, labels, *, n_neighbors="auto", sample_weight=None) -
     score : float
         From 0 to 1: near 1 for clusters that fall apart by themselves and are hard to cut, 1/2
         where they are as easy to cut as to part, in noise that or a little more, about that or less
-        for labels that ignore the data. 0 for a single cluster: there is nothing to compare with.
+        for labels that ignore the data. 0 for a single cluster, and where not even two have a tenth
+        of the edges of an average one: there is nothing to compare with.
 
     Raises
     ------
@@ -224,8 +225,7 @@ def relative_conductance(X, labels, *, n_neighbors="auto", sample_weight=None) -
         return 0.0
     weights = symmetric_graph(graph.neighbors, graph.edges)
     shares = relative_conductances(weights, graph.labels)
-    volumes = np.bincount(graph.labels, weights.sum(axis=1))
-    return float(np.average(shares, weights=volumes))
+    return mean_by_edges(shares, np.bincount(graph.labels, weights.sum(axis=1)))
 
 
 class _LabelledGraph(NamedTuple):

@@ -160,11 +160,23 @@ def test_labels_of_no_file_are_refused(capsys):
     assert "--labels 'y' needs a FILE" in capsys.readouterr().err
 
 
-def test_file_needs_a_number_of_clusters(capsys):
+@pytest.mark.parametrize("more", [[], ["--n-clusters", "auto"]])
+def test_without_a_number_of_clusters_it_is_found(more, capsys):
+    X, y = blobs(centers=4, n_samples=200)
+    np.savez("rows.npz", X=X, y=y)
+    assert main(["rows.npz", "--labels", "y", "--quiet", "--no-picture", *more]) == 0
+    out = capsys.readouterr().out
+    assert "rows: 200 rows, 5 features\n" in out
+    assert "clusters found: 4\ncluster sizes: 50 50 50 50" in out
+    table = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.split()}
+    assert table["DECClustering"][2] == table["KMeans"][2] == "1.000"
+
+
+def test_a_number_of_clusters_that_is_none_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["a.csv"])
+        main(["a.csv", "--n-clusters", "many"])
     assert stop.value.code == 2
-    assert "--n-clusters is needed" in capsys.readouterr().err
+    assert "argument --n-clusters: invalid" in capsys.readouterr().err
 
 
 def test_help_and_version(capsys):

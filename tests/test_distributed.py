@@ -50,7 +50,8 @@ def model_of(fitted):
     weights = [w.numpy().tobytes() for w in fitted.autoencoder_.state_dict().values()]
     curves = fitted.pretrain_loss_curve_, fitted.neighbor_loss_curve_, fitted.kl_curve_
     rest = fitted.inertia_, fitted.reconstruction_error_, fitted.init_scores_, fitted.n_iter_
-    return [weights, fitted.cluster_centers_.tobytes(), fitted._offset.tobytes(), curves, rest]
+    centers = fitted.cluster_centers_.tobytes(), fitted.n_clusters_scores_
+    return [weights, centers, fitted._offset.tobytes(), curves, rest]
 
 
 def weights_after_steps(rows, optimizer, group=ALONE):
@@ -96,8 +97,9 @@ def fit_in_turn(rank):
     own, own_weight = part(X, rank), part(weight, rank)
     named = {"init": "k-means++", "batch_norm": True, "reconstruction_weight": 1.0, "tol": 0.0}
     told = {}
-    for name, params in {"auto": {}, "named": named}.items():
-        fitted = quick(3, **{**TRAINED, **params}, distributed=True)
+    kinds = {"auto": {}, "named": named, "number": {"n_clusters": "auto"}}
+    for name, params in kinds.items():
+        fitted = quick(**{"n_clusters": 3, **TRAINED, **params}, distributed=True)
         fitted.fit(own, sample_weight=own_weight)
         told[name] = model_of(fitted), fitted.predict(X), fitted.labels_
     small = quick(2, batch_size=2, distributed=True).fit(part(X[:9], rank, first=7))
@@ -204,7 +206,9 @@ def failures(told):
     return [failures for _, failures in told]
 
 
-@pytest.mark.parametrize(("name", "n_rows"), [("auto", 60), ("named", 60), ("small", 7)])
+@pytest.mark.parametrize(
+    ("name", "n_rows"), [("auto", 60), ("named", 60), ("number", 60), ("small", 7)]
+)
 def test_all_ranks_end_with_one_model_of_unequal_shares(fits, name, n_rows):
     (model, predicted, labels), other = (told[name] for told in fits)
     assert model == other[0]
@@ -213,7 +217,7 @@ def test_all_ranks_end_with_one_model_of_unequal_shares(fits, name, n_rows):
     np.testing.assert_array_equal(np.concatenate([labels, other[2]]), predicted)
 
 
-@pytest.mark.parametrize("name", ["auto", "named"])
+@pytest.mark.parametrize("name", ["auto", "named", "number"])
 def test_two_processes_find_what_one_finds(fits, name):
     X, weight = all_rows()
     alone = quick(3, **TRAINED).fit(X, sample_weight=weight)

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdec import metrics
-from skdec._cuts import _least_conductance, relative_conductances, symmetric_graph
+from skdec._cuts import cuts, relative_conductances, symmetric_graph
 from skdec._neighbors import nearest_neighbors
 from skdec._threads import Workers
 from skdec.metrics import (
@@ -175,13 +175,13 @@ def test_the_easiest_cut_of_small_graphs_is_that_of_all_cuts():
     apart = np.kron(np.eye(3), np.ones((3, 3)) - np.eye(3))
     for graph in (path(8), csr_array(cliques), csr_array(apart)):
         for prior in (0.0, 1.0):
-            found = _least_conductance(graph, prior, 0.3)
+            found = cuts(graph).least_conductance(prior, 0.3)
             assert found == pytest.approx(least_of_all_cuts(graph, prior, 0.3))
 
 
 def test_the_easiest_cut_of_a_long_graph_is_in_its_middle():
     n_rows = 400  # too many for a dense matrix, and so thin that the vector is hard to find
-    found = _least_conductance(path(n_rows), 0.0, 0.5)
+    found = cuts(path(n_rows)).least_conductance(0.0, 0.5)
     assert 1.0 / (n_rows - 1) <= found < 3.0 / (n_rows - 1)
 
 
@@ -191,7 +191,7 @@ def test_rows_that_are_all_joined_alike_are_cut_in_half(n_rows):
     for weight in np.random.default_rng(0).uniform(0.1, 3.0, size=100):
         graph = csr_array(weight * (np.ones((n_rows, n_rows)) - np.eye(n_rows)))
         expected = math.ceil(n_rows / 2) / (n_rows - 1)
-        assert _least_conductance(graph, 0.0, 0.5) == pytest.approx(expected)
+        assert cuts(graph).least_conductance(0.0, 0.5) == pytest.approx(expected)
 
 
 def test_a_graph_that_hardly_holds_together_is_cut_where_it_does():
@@ -202,8 +202,8 @@ def test_a_graph_that_hardly_holds_together_is_cut_where_it_does():
     neighbors[:3, -1] = np.arange(3000, 3003)
     graph = symmetric_graph(neighbors, np.ones(neighbors.shape))
     halves = graph[:3000][:, 3000:].sum() / graph[:3000].sum()
-    assert _least_conductance(graph, 0.0, 0.5) == pytest.approx(halves, rel=0.05)
-    same = [_least_conductance(graph, 10.0, 0.5) for _ in range(2)]
+    assert cuts(graph).least_conductance(0.0, 0.5) == pytest.approx(halves, rel=0.05)
+    same = [cuts(graph).least_conductance(10.0, 0.5) for _ in range(2)]
     assert same[0] == same[1]
 
 
@@ -212,11 +212,11 @@ def test_rows_that_fall_off_at_the_rim_are_no_cut():
     with_rim = np.zeros((23, 23))  # a triangle that hangs on by one edge
     with_rim[:20, :20], with_rim[20:, 20:] = clique, 1.0 - np.eye(3)
     with_rim[0, 20] = with_rim[20, 0] = 1.0
-    found = [_least_conductance(csr_array(A), 0.0, 0.5) for A in (clique, with_rim)]
+    found = [cuts(csr_array(A)).least_conductance(0.0, 0.5) for A in (clique, with_rim)]
     assert found[1] == pytest.approx(found[0], rel=0.05) and found[0] > 0.5
     # One of two rows has all the edges there are; and of a single one nothing can be cut.
-    assert _least_conductance(csr_array(np.array([[5.0, 0.0], [0.0, 0.0]])), 1.0, 0.3) == 0.3
-    assert _least_conductance(csr_array(np.zeros((1, 1))), 1.0, 0.3) == 0.3
+    assert cuts(csr_array(np.array([[5.0, 0.0], [0.0, 0.0]]))).least_conductance(1.0, 0.3) == 0.3
+    assert cuts(csr_array(np.zeros((1, 1)))).least_conductance(1.0, 0.3) == 0.3
 
 
 def test_conductance_by_hand_on_triangles():
@@ -243,13 +243,26 @@ def test_conductance_finds_groups_of_any_shape_and_number():
     assert relative_conductance(X, y) > relative_conductance(X, joined) + 0.1
 
 
-@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
 def test_a_cluster_whose_edges_weigh_nothing_is_one_of_which_nothing_is_known(order):
     random = np.random.default_rng(0)
-    X = np.r_[random.normal(size=(150, 3)), random.normal(size=(150, 3)) + 50]
-    weight = np.repeat([1.0, 1e-200], 150)  # the products of two of these vanish
+    X = np.concatenate([random.normal(size=(150, 3)) + 50 * k for k in range(3)])
+    weight = np.repeat([1.0, 1.0, 1e-200], 150)  # the products of two of the last vanish
     found = relative_conductance(X, np.repeat(order, 150), sample_weight=weight)
     assert 0.9 < found < 1.0
+
+
+def test_all_rows_but_a_few_in_one_cluster_are_a_single_one():
+    # Hardly an edge leads out of all rows but a few, wherever these are: that is no merit.
+    random = np.random.default_rng(0)
+    X = random.normal(size=(400, 5))
+    few = np.bincount(np.argsort(X[:, 0])[:5], minlength=400)
+    assert relative_conductance(X, few) == 0.0 < relative_conductance(X, X[:, 0] > 0)
+    # Fifteen rows far away are not enough either; with a twentieth they are a cluster like others.
+    for n_rows, is_enough in ((15, False), (30, True)):
+        with_others = np.r_[X, random.normal(size=(n_rows, 5)) + 100]
+        score = relative_conductance(with_others, np.repeat([0, 1], [400, n_rows]))
+        assert score > 0.9 if is_enough else score == 0.0
 
 
 @pytest.mark.parametrize("n_clusters", [6, 30, 100, 250])

@@ -102,7 +102,7 @@ def test_everything_comes_back_in_value_and_type(fitted, saved):
     public = [name for name in vars(fitted) if name.endswith("_") and name[0] != "_"]
     for name in public:
         assert type(getattr(loaded, name)) is type(getattr(fitted, name)), name
-    assert len(public) == 17
+    assert len(public) == 18
     assert_same_outputs(loaded, fitted)
 
 
@@ -848,3 +848,4 @@ def test_kept_model_still_loads_and_computes_the_same():
     assert model.hidden_dims == (4,) and model.init.shape == (2, 3) and model.tol == 2
     assert list(model.feature_names_in_) == ["length", "width", "height"]
     assert model.n_iter_ == 1 and model.labels_.shape == (40,)
+    assert model.n_clusters_ == 2 and model.n_clusters_scores_ == []  # the file has no such entry
