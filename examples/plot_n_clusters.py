@@ -3,9 +3,9 @@ Choosing the number of clusters
 ===============================
 
 ``n_clusters="auto"`` takes as many clusters as the rows fall into. Or choose by the score of whole
-models: ``score`` tells how much harder the predicted clusters are to cut in two than to part from each
-other, on the neighbour graph of the *input*. It needs no labels and, unlike the inertia, does not
-grow with the number of clusters, so `GridSearchCV` can choose by it.
+models: ``score`` tells how much harder the predicted clusters are to cut in two than to part from
+each other, on the neighbour graph of the *input*. It needs no labels and, unlike the inertia, does
+not grow with the number of clusters, so `GridSearchCV` can choose by it.
 """
 
 # %%
@@ -35,9 +35,9 @@ print("scores of 2, 3, ...:", np.round(found.n_clusters_scores_[:8], 2))
 
 # %%
 # Pretraining does not depend on ``n_clusters``: with ``memory`` it is done once for all of them.
-# The score of whole models, in the input, is largest at the number of groups. Fewer clusters have to join groups that lie apart,
-# more have to cut groups. Where self-training would do harm to such clusters it is undone, with a
-# warning that is not of interest here.
+# The score of whole models, in the input, is largest at the number of groups. Fewer clusters have
+# to join groups that lie apart, more have to cut groups. Where self-training would do harm to such
+# clusters it is undone, with a warning that is not of interest here.
 warnings.simplefilter("ignore", ConvergenceWarning)
 candidates = [2, 3, 4, 5, 6, 7, 8, 10]
 with tempfile.TemporaryDirectory() as cache:

@@ -325,8 +325,8 @@ class DECClustering(
     n_clusters_ : int
         Number of clusters, also those that were given a centre but no row.
     n_clusters_scores_ : list of float
-        With ``n_clusters="auto"``, the score of 2, 3 and so on clusters; the number with the largest
-        was taken. Empty otherwise.
+        With ``n_clusters="auto"``, the scores of 2, 3 and so on clusters; the number with the
+        largest was taken. Empty otherwise.
     inertia_ : float
         Weighted sum of squared distances to the closest centre, in the embedding.
     n_iter_ : int
@@ -1193,8 +1193,9 @@ class DECClustering(
             scores = self._scores_by_number(embedding, rows, x, plan, workers, group)
             plan = plan._replace(n_clusters=2 + int(np.argmax(scores)) if scores else 1)
         if _is_auto(plan.init) and group.sum(len(x)) > plan.n_clusters > 1:
-            by = self._initialize_by_candidates
-            initial = by(embedding, rows, x, weight, plan, workers, group)
+            initial = self._initialize_by_candidates(
+                embedding, rows, x, weight, plan, workers, group
+            )
         else:
             initial = self._initialize_by_name(embedding, rows, x, plan, workers, group)
         return initial._replace(scores_by_number=scores)
