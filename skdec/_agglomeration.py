@@ -37,6 +37,7 @@ def joined_by_conductance(affinity: np.ndarray) -> np.ndarray:
         volume[one] += volume[other]
         joined = np.where(share[one] < 0, -1.0, between[one] / np.minimum(volume[one], volume))
         joined[[one, other]] = -1.0
+        # Whose best was one of the two has to look for another; all others compare with the new.
         lost = (share[:, [one, other]] == best[:, None]).any(axis=1)
         share[other] = share[:, other] = -1.0
         share[one], share[:, one], between[:, one] = joined, joined, between[one]

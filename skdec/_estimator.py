@@ -613,7 +613,7 @@ class DECClustering(
             "idec" is Improved DEC [2]_: the same network and pretraining, then
             reconstruction + 0.1 KL by Adam, as published for MNIST (for USPS:
             ``optimizer="sgd", learning_rate=0.1, momentum=0.99, update_interval=30``).
-        n_clusters : int, default=8
+        n_clusters : int or "auto", default=8
             The number of clusters.
         **params
             Any other parameter, in place of the published value.

@@ -11,7 +11,7 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.datasets import make_blobs, make_moons
 from sklearn.metrics import adjusted_rand_score
 
-from skdec import DECClustering
+from skdec import DECClustering, _estimator, _initialization
 from skdec._agglomeration import (
     joined_by_conductance,
     joined_by_ward,
@@ -19,6 +19,7 @@ from skdec._agglomeration import (
     relative_conductances_by_number,
 )
 from skdec._cuts import relative_conductances, symmetric_graph
+from skdec._initialization import scores_by_number
 from skdec._neighbors import nearest_neighbors
 from skdec._threads import Workers
 
@@ -153,6 +154,19 @@ def test_given_centers_are_as_many_as_they_are():
         return X[:n_clusters]
 
     assert quick("auto", init=first_rows).fit(X).n_clusters_ == 3
+
+
+def test_of_many_rows_a_choice_tells_the_number(monkeypatch):
+    X, _ = blobs(200)
+    seen = []
+
+    def noted(Z, *others):
+        seen.append(len(Z))
+        return scores_by_number(Z, *others)
+
+    monkeypatch.setattr(_initialization, "_MOST_ROWS", 80)
+    monkeypatch.setattr(_estimator, "scores_by_number", noted)
+    assert quick("auto").fit(X).n_clusters_ == 3 and seen == [80]
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 4])

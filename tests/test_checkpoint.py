@@ -82,7 +82,7 @@ def interrupted(checkpoint, die_after, n=20, **params):
     ("X", "params"),
     [
         (RINGS, {"n_clusters": 2, "tol": 0.0}),
-        (X, {"batch_size": 20, "precision": "bfloat16", "embedding_dim": 3}),
+        (X, {"batch_size": 20, "precision": "bfloat16", "embedding_dim": 3, "n_clusters": "auto"}),
         (
             MANY,
             {
