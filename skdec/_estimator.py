@@ -1417,7 +1417,7 @@ class DECClustering(
 
     @property
     def n_clusters_(self):
-        return len(self.cluster_centers_)
+        return self.cluster_centers_.shape[0]
 
     @property
     def _n_features_out(self):
