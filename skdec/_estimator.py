@@ -28,6 +28,7 @@ from torch import Tensor
 from . import _persistence
 from ._array_api import DISPATCHES, check_same_library, pack, take, to_numpy, unpack
 from ._backend import available, resolve_device
+from ._borders import at_borders
 from ._callbacks import CallbackSupportMixin, Task, fit_task
 from ._checkpoint import NO_CHECKPOINT, Checkpoint, NoCheckpoint, identity, words
 from ._dask import answer_lazily, is_dask, refuse_dask
@@ -56,7 +57,7 @@ from ._pretraining import (
     pretrain,
     train_decoder,
 )
-from ._rows import Scaling, distinct_rows, fit_scaling
+from ._rows import Rows, Scaling, distinct_rows, fit_scaling
 from ._scaled_rows import ScaledRows, scaled_rows
 from ._self_training import (
     SelfTrained,
@@ -250,8 +251,10 @@ class DECClustering(
         input and of the embedding (`init_scores_`), moves each row to the cluster whose Gaussian
         in the embedding is the likeliest, unless this lowers the mean of the two graphs' scores,
         all edges counting alike, by more than the standard error (k-means of the input stays as it
-        is), and trains network and centres to agree with the result. Self-training that lowers the
-        score of the input by more than 0.01 is undone.
+        is), and trains network and centres to agree with the result. Where five neighbours of wide
+        rows are enough (see `n_neighbors`), rows at a border are first put into the cluster of
+        which ridge regression on the nearest rows leaves least of them [6]_. Self-training that
+        lowers the score of the input by more than 0.01 is undone.
     n_init : int, default=10
         Restarts of k-means, the best of which is kept (published: 20).
     alpha : float, default=1.0
@@ -715,6 +718,7 @@ class DECClustering(
             embedding = Embedding(autoencoder, scaling, self.reconstruction_loss == "bce")
 
             with Workers(n_workers) as workers:
+                run = _Run(rows, x, weight, plan, embedding, workers, task, group)
                 fitted = partial(
                     self._attributes, X, back, sample_weight, plan, pretrained, workers
                 )
@@ -723,14 +727,10 @@ class DECClustering(
                     return fitted(embedding.copied(plan.architecture), initial, trained)
 
                 with task.subtask("initialization") as stage:
-                    initial = self._initialize(embedding, rows, x, weight, plan, workers, group)
+                    initial = self._initialize(run)
                     stage.attributes = lambda: snapshot(SelfTrained(initial.centers))
-                trained = self._self_train(
-                    embedding, initial, x, weight, plan, workers, task, snapshot, group
-                )
-                decoder_curve = self._train_decoder(
-                    embedding, initial, trained, x, weight, plan, workers, task, group
-                )
+                trained = self._self_train(run, initial, snapshot)
+                decoder_curve = self._train_decoder(run, initial, trained)
                 vars(self).update(fitted(embedding, initial, trained, decoder_curve, group))
             sizes = np.bincount(to_numpy(self.labels_), sample_weight > 0, self.n_clusters_)
             n_found = np.count_nonzero(group.sum(sizes))
@@ -1186,34 +1186,32 @@ class DECClustering(
         except PretrainingStopped as stopped:
             return stopped.pretrained
 
-    def _initialize(self, embedding, rows, x, weight, plan, workers, group):
+    def _initialize(self, run):
         """Initial centres, by a named `init` or as the best of several partitions."""
-        scores = []
+        scores, plan = [], run.plan
         if _is_auto(plan.n_clusters):
-            scores = self._scores_by_number(embedding, rows, x, plan, workers, group)
+            scores = self._scores_by_number(run)
             plan = plan._replace(n_clusters=2 + int(np.argmax(scores)) if scores else 1)
-        if _is_auto(plan.init) and group.sum(len(x)) > plan.n_clusters > 1:
-            initial = self._initialize_by_candidates(
-                embedding, rows, x, weight, plan, workers, group
-            )
+            run = run._replace(plan=plan)
+        if _is_auto(plan.init) and run.group.sum(len(run.x)) > plan.n_clusters > 1:
+            initial = self._initialize_by_candidates(run)
         else:
-            initial = self._initialize_by_name(embedding, rows, x, plan, workers, group)
+            initial = self._initialize_by_name(run)
         return initial._replace(scores_by_number=scores)
 
-    def _scores_by_number(self, embedding, rows, x, plan, workers, group):
+    def _scores_by_number(self, run):
         """How well the rows fall into 2, 3, … clusters in the embedding."""
-        at = judged_rows(len(x), 1, plan.init_seed, group)
-        Z = self._finite_embedding(embedding, _chosen(x, at), plan, workers)
-        return group.first(
-            lambda Z, weight: scores_by_number(Z, weight, plan.init_seed, workers),
-            Z,
-            rows.weight[at],
+        at = judged_rows(len(run.x), 1, run.plan.init_seed, run.group)
+        return run.group.first(
+            lambda Z, weight: scores_by_number(Z, weight, run.plan.init_seed, run.workers),
+            run.finite_embedding(at),
+            run.rows.weight[at],
         )
 
-    def _initialize_by_name(self, embedding, rows, x, plan, workers, group):
+    def _initialize_by_name(self, run):
         """Initial centres by a named `init`, or by k-means in the embedding."""
-        Z = self._finite_embedding(embedding, x, plan, workers)
-        centers = group.first(
+        rows, plan, embedding = run.rows, run.plan, run.embedding
+        centers = run.group.first(
             lambda Z, weight: initial_centers(
                 Z,
                 weight,
@@ -1222,106 +1220,110 @@ class DECClustering(
                 self.n_init,
                 plan.init_seed,
                 rows=lambda: rows.X[rows.index],
-                embed=lambda centers: embedding.embed(centers, workers),
+                embed=lambda centers: embedding.embed(centers, run.workers),
             ),
-            Z,
+            run.finite_embedding(run.everywhere),
             rows.weight,
         )
         return _Initial(centers)
 
-    def _finite_embedding(self, embedding, x, plan, workers):
-        Z = embedding.embed_scaled(x, workers).cpu().numpy()
-        check_finite(Z, plan.pretraining)
-        return Z
-
-    def _initialize_by_candidates(self, embedding, rows, x, weight, plan, workers, group):
+    def _initialize_by_candidates(self, run):
         """The best candidate, taken over by network and centres, or k-means if that fails."""
-        seed, autoencoder = plan.init_seed, embedding.autoencoder
-        at = judged_rows(len(x), plan.n_clusters, seed, group)
-        Z = self._finite_embedding(embedding, _chosen(x, at), plan, workers)
-        judged = group.to_first(partial(_numpy_rows, x), at)
+        plan, group, workers = run.plan, run.group, run.workers
+        seed, autoencoder = plan.init_seed, run.embedding.autoencoder
+        at = judged_rows(len(run.x), plan.n_clusters, seed, group)
+        Z = run.finite_embedding(at)
+        judged = group.to_first(partial(_numpy_rows, run.x), at)
         judge = group.first(
-            lambda weight: input_judge(judged, weight, plan.hoods, seed, workers), rows.weight[at]
+            lambda weight: input_judge(judged, weight, plan.hoods, seed, workers),
+            run.rows.weight[at],
         )
         partition = group.first(
             lambda Z: best_partition(judge, Z, plan.n_clusters, self.n_init, seed, workers), Z
         )
         if partition is None:
-            return self._initialize_by_name(embedding, rows, x, plan, workers, group)
+            return self._initialize_by_name(run)
         before = weights_of(autoencoder)
-        centers = align(
-            autoencoder,
-            group.first(lambda Z: weighted_means(Z, judge.weight, partition.labels), Z),
-            _chosen(x, at),
-            _chosen(weight, at),
-            group.own(partition.labels, len(at)),
-            plan.self_training,
-            workers,
-            plan.checkpoint,
-            group,
-        )
+        labels, taken = group.own(partition.labels, len(at)), at
+        centers = group.first(lambda Z: weighted_means(Z, judge.weight, partition.labels), Z)
+        if plan.hoods.by_hyperplanes:
+            labels, taken, centers = self._with_borders(run, labels, at, centers)
+        centers = run.take_over("alignment", labels, taken, centers)
         initial = _Initial(centers, at, judge, partition.scores, 0.0, weights_of(autoencoder))
-        score, n_found = self._judge(initial, centers, embedding, x, workers, group)
+        score, n_found = self._judge(run, initial, centers)
         if n_found < plan.n_clusters:
             _load(autoencoder, before)
-            initial = self._initialize_by_name(embedding, rows, x, plan, workers, group)
-            return initial._replace(lost=next(iter(partition.scores)))
+            lost = next(iter(partition.scores))
+            return self._initialize_by_name(run)._replace(lost=lost)
         return initial._replace(score=score)
 
-    def _judge(self, initial, centers, embedding, x, workers, group):
+    def _with_borders(self, run, labels, at, centers):
+        """Labels of the rows `at` and of all at borders; which rows these are; the centres.
+
+        Where there are more rows than `at`, the network tells the labels of the others.
+        """
+        hoods, seed, labels = run.plan.hoods, run.plan.init_seed, labels.copy()
+        if run.group.sum(len(at)) < run.group.sum(len(run.x)):
+            centers = run.take_over("alignment of some", labels, at, centers)
+            labels = self._assign(run, run.everywhere, centers)
+        x = partial(_numpy_rows, run.x)
+        places = hoods.places(hoods.components(x, at, run.everywhere, seed))
+        moved, closest = at_borders(places, labels, run.plan.n_clusters, seed, run.workers)
+        labels[moved] = closest
+        taken = np.union1d(at, moved)
+        return labels[taken], taken, centers
+
+    def _judge(self, run, initial, centers):
         """Score and number of the clusters that `predict` would give, up to rounding."""
-        labels = self._assign(initial.judged, centers, embedding, x, workers)
-        return group.first(lambda all: (initial.judge.score(all), len(np.unique(all))), labels)
+        labels = self._assign(run, initial.judged, centers)
+        return run.group.first(lambda all: (initial.judge.score(all), len(np.unique(all))), labels)
 
-    def _assign(self, at, centers, embedding, x, workers):
+    def _assign(self, run, at, centers):
         """Labels of the rows `at`, as `predict` would give them, up to rounding."""
-        Z = embedding.embed_scaled(_chosen(x, at), workers).cpu().numpy()
-        return soft_assignment(Z, centers, self.alpha, workers).argmax(axis=1)
+        return soft_assignment(run.embed(at), centers, self.alpha, run.workers).argmax(axis=1)
 
-    def _self_train(self, embedding, initial, x, weight, plan, workers, task, snapshot, group):
+    def _self_train(self, run, initial, snapshot):
         """Self-training from the initial centres, if it does no harm."""
-        autoencoder = embedding.autoencoder
         trained = self_train(
-            autoencoder,
+            run.embedding.autoencoder,
             initial.centers,
-            x,
-            weight,
-            plan.self_training,
-            workers,
-            task,
+            run.x,
+            run.weight,
+            run.plan.self_training,
+            run.workers,
+            run.task,
             snapshot,
-            plan.checkpoint,
-            group,
+            run.plan.checkpoint,
+            run.group,
         )
         if initial.judge is not None and trained.kl_curve:
-            trained = self._keep_better(initial, trained, embedding, x, workers, group)
+            trained = self._keep_better(run, initial, trained)
         return trained
 
-    def _train_decoder(self, embedding, initial, trained, x, weight, plan, workers, task, group):
+    def _train_decoder(self, run, initial, trained):
         """Train the decoder to the final embedding, unless it has been; the loss of each epoch."""
         was_aligned = initial.judge is not None
         moved = was_aligned or (trained.kl_curve and not trained.undone)
         if self.reconstruction_weight or not (moved or self.pretraining == "neighbors"):
             return []
-        Z = embedding.embed_scaled(x, workers)
         return train_decoder(
-            embedding.autoencoder,
-            x,
-            Z,
-            weight,
-            plan.pretraining,
-            workers,
-            task,
-            plan.checkpoint,
-            group,
+            run.embedding.autoencoder,
+            run.x,
+            run.embedding.embed_scaled(run.x, run.workers),
+            run.weight,
+            run.plan.pretraining,
+            run.workers,
+            run.task,
+            run.plan.checkpoint,
+            run.group,
         )
 
-    def _keep_better(self, initial, trained, embedding, x, workers, group):
+    def _keep_better(self, run, initial, trained):
         """Go back to the state before self-training if its clusters were clearly better."""
-        score, _ = self._judge(initial, trained.centers, embedding, x, workers, group)
+        score, _ = self._judge(run, initial, trained.centers)
         if score >= initial.score - SCORE_MARGIN:
             return trained
-        _load(embedding.autoencoder, initial.weights)
+        _load(run.embedding.autoencoder, initial.weights)
         undone = f"their score went from {initial.score:.3f} to {score:.3f}"
         return replace(trained, centers=initial.centers, undone=undone)
 
@@ -1485,8 +1487,59 @@ class _Plan(NamedTuple):
     hoods: Neighborhoods = PLAIN  # the rows have a say in these
 
 
+class _Run(NamedTuple):
+    """What the stages after pretraining have in common.
+
+    `x` are the distinct `rows` as the network takes them, of which `weight` are the weights. The
+    stages train the network of `embedding` in place.
+    """
+
+    rows: Rows
+    x: Tensor | ScaledRows
+    weight: Tensor
+    plan: _Plan
+    embedding: Embedding
+    workers: Workers
+    task: Task
+    group: Alone
+
+    @property
+    def everywhere(self) -> np.ndarray:
+        """Numbers of all rows."""
+        return np.arange(len(self.x))
+
+    def embed(self, at: np.ndarray) -> np.ndarray:
+        """The rows `at` in the embedding."""
+        return self.embedding.embed_scaled(_chosen(self.x, at), self.workers).cpu().numpy()
+
+    def finite_embedding(self, at: np.ndarray) -> np.ndarray:
+        """The same, refused if pretraining has diverged."""
+        Z = self.embed(at)
+        check_finite(Z, self.plan.pretraining)
+        return Z
+
+    def take_over(
+        self, stage: str, labels: np.ndarray, at: np.ndarray, centers: np.ndarray
+    ) -> np.ndarray:
+        """Have network and centres give these labels to the rows `at`; the centres."""
+        return align(
+            self.embedding.autoencoder,
+            centers,
+            _chosen(self.x, at),
+            _chosen(self.weight, at),
+            labels,
+            self.plan.self_training,
+            self.workers,
+            self.plan.checkpoint,
+            self.group,
+            stage,
+        )
+
+
 def _chosen(x: Tensor | ScaledRows, at: np.ndarray) -> Tensor | ScaledRows:
-    """The rows of `x` with these numbers."""
+    """The rows of `x` with these numbers, which rise."""
+    if len(at) == len(x):
+        return x
     return x.index_select(0, torch.from_numpy(at).to(x.device))
 
 

@@ -18,7 +18,7 @@ from ._threads import Workers
 _SPANNING = 5
 
 # Ridge of the regression on the differences to these, in units of their mean square.
-_RIDGE = 0.3
+RIDGE = 0.3
 
 # Neighbours are chosen from so many of the nearest rows, or from twice as many as are wanted.
 _LEAST_CANDIDATES = 30
@@ -83,7 +83,7 @@ class _Hyperplanes(NamedTuple):
             differences = embedding(spanning[rows], x) - x[rows, None]
             products = differences @ differences.mT
             mean_square = products.diagonal(dim1=1, dim2=2).mean(dim=1)
-            ridge[rows] = (_RIDGE * mean_square).clamp_min(least)
+            ridge[rows] = (RIDGE * mean_square).clamp_min(least)
             inverse[rows] = torch.linalg.inv(products + ridge[rows, None, None] * identity)
         return cls(x, spanning, inverse, ridge)
 

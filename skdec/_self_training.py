@@ -118,6 +118,7 @@ def align(
     workers: Workers,
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
     group: Alone = ALONE,
+    stage: str = "alignment",
 ) -> np.ndarray:
     """Train until the nearest centre of each row is that of its label; `autoencoder` in place.
 
@@ -143,7 +144,7 @@ def align(
         on_device=isinstance(X, Tensor),
     )
     rounds = _Rounds(
-        "alignment",
+        stage,
         optimizer,
         random_stream(seed, "alignment batches", X.device),
         n_rows=len(X),

@@ -30,3 +30,12 @@ def blobs(n_samples=90, n_features=5, centers=3, random_state=0) -> tuple[np.nda
     return make_blobs(
         n_samples, n_features, centers=centers, cluster_std=0.5, random_state=random_state
     )
+
+
+def wide_blobs(n_samples=180, cluster_std=3.0, random_state=0) -> tuple[np.ndarray, np.ndarray]:
+    """Groups that touch, in 120 features of which either half tells the neighbours of a row."""
+    X, y = blobs(n_samples, random_state=random_state)
+    random = np.random.default_rng(random_state)
+    X += cluster_std * random.normal(size=X.shape)
+    X = X @ random.normal(size=(5, 120))
+    return X + 0.01 * X.std() * random.normal(size=X.shape), y

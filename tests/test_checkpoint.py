@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from quick import blobs, quick
+from quick import blobs, quick, wide_blobs
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import make_circles
 from sklearn.exceptions import ConvergenceWarning
@@ -24,6 +24,7 @@ from skdec._optimization import ShardedOptimizer
 X, _ = blobs()
 MANY = blobs(400)[0]  # mini-batches of two shards
 RINGS = make_circles(90, factor=0.3, noise=0.05, random_state=0)[0]  # alignment takes steps
+WIDE = wide_blobs(450)[0]  # some rows are aligned before all at borders
 
 
 class Killed(BaseException):
@@ -97,14 +98,16 @@ def interrupted(checkpoint, die_after, n=20, **params):
         ),
         (X, {"batch_norm": True, "batch_size": 30}),
         (MANY, {"autoencoder": Dropout}),
+        (WIDE, {}),
     ],
-    ids=["default", "bfloat16", "layer-wise", "batch norm", "dropout"],
+    ids=["default", "bfloat16", "layer-wise", "batch norm", "dropout", "wide"],
 )
 @pytest.mark.filterwarnings("ignore", category=ConvergenceWarning)
 def test_a_fit_that_dies_again_and_again_ends_with_the_same_bits(
     tmp_path, monkeypatch, die_after, X, params
 ):
     monkeypatch.setattr(_self_training, "_MOST_ALIGNMENT_ROUNDS", 2)
+    monkeypatch.setattr("skdec._initialization._MOST_ROWS", 400)
     steps = die_after(-1)
     expected = quick(**params).fit(X)
     model = quick(**params, checkpoint=tmp_path / "fit", checkpoint_interval=0)

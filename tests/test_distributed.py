@@ -15,11 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from quick import blobs, quick
+from quick import blobs, quick, wide_blobs
 from sklearn.metrics import adjusted_rand_score
 from torch import distributed
 
-from skdec import DECClustering, _distributed, _exchange, _pretraining
+from skdec import (
+    DECClustering,
+    _distributed,
+    _estimator,
+    _exchange,
+    _initialization,
+    _pretraining,
+)
 from skdec._distributed import ALONE, ranks
 from skdec._exchange import Gate, Messages, SharedMemory
 from skdec._optimization import OptimizerSettings, ShardedOptimizer
@@ -102,6 +109,14 @@ def fit_in_turn(rank):
         fitted = quick(**{"n_clusters": 3, **TRAINED, **params}, distributed=True)
         fitted.fit(own, sample_weight=own_weight)
         told[name] = model_of(fitted), fitted.predict(X), fitted.labels_
+    wide, at_borders, most = wide_blobs()[0], [], _initialization._MOST_ROWS
+    function = _estimator.at_borders
+    _estimator.at_borders = lambda *args: at_borders.append(function(*args)) or at_borders[-1]
+    _initialization._MOST_ROWS = 100
+    fitted = quick(3, **TRAINED, distributed=True).fit(part(wide, rank))
+    _initialization._MOST_ROWS, _estimator.at_borders = most, function
+    told["wide"] = model_of(fitted), fitted.predict(wide), fitted.labels_
+    told["wide, at borders"] = [len(rows) for rows, _ in at_borders]
     small = quick(2, batch_size=2, distributed=True).fit(part(X[:9], rank, first=7))
     told["small"] = model_of(small), small.predict(X[:9]), small.labels_
     if rank == 0:  # nobody else takes part
@@ -207,7 +222,7 @@ def failures(told):
 
 
 @pytest.mark.parametrize(
-    ("name", "n_rows"), [("auto", 60), ("named", 60), ("number", 60), ("small", 7)]
+    ("name", "n_rows"), [("auto", 60), ("named", 60), ("number", 60), ("wide", 60), ("small", 7)]
 )
 def test_all_ranks_end_with_one_model_of_unequal_shares(fits, name, n_rows):
     (model, predicted, labels), other = (told[name] for told in fits)
@@ -223,6 +238,14 @@ def test_two_processes_find_what_one_finds(fits, name):
     alone = quick(3, **TRAINED).fit(X, sample_weight=weight)
     y = blobs(180)[1]
     assert adjusted_rand_score(y, fits[0][name][1]) == adjusted_rand_score(y, alone.labels_) == 1.0
+
+
+def test_ranks_move_their_own_rows_at_borders(fits):
+    for told, n_rows in zip(fits, (60, 120), strict=True):
+        [n_moved] = told["wide, at borders"]
+        assert 0 < n_moved < n_rows
+    alone = quick(3, **TRAINED).fit(wide_blobs()[0])
+    assert adjusted_rand_score(fits[0]["wide"][1], alone.labels_) > 0.8
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
