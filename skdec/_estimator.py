@@ -1135,11 +1135,15 @@ class DECClustering(
         at = judged_rows(len(x), 1, plan.init_seed, group)
         some = group.to_first(partial(_numpy_rows, x), at)
         n_rows = group.sum(len(x))
+        seed = plan.init_seed
+
+        def told(at):
+            numbers = np.arange(len(at))
+            hoods = neighborhoods(some, numbers, n_rows, seed, workers)
+            return hoods.with_axes(some, numbers, seed)
+
         with Workers(n_workers) as workers:
-            hoods = group.first(
-                lambda at: neighborhoods(some, np.arange(len(at)), n_rows, plan.init_seed, workers),
-                at,
-            )
+            hoods = group.first(told, at)
         return hoods._replace(n_neighbors=_resolve(self.n_neighbors, hoods.n_neighbors))
 
     def _resolved_architecture(self, n_rows, n_features):
@@ -1262,13 +1266,14 @@ class DECClustering(
 
         Where there are more rows than `at`, the network tells the labels of the others.
         """
-        hoods, seed, labels = run.plan.hoods, run.plan.init_seed, labels.copy()
+        hoods, labels = run.plan.hoods, labels.copy()
         if run.group.sum(len(at)) < run.group.sum(len(run.x)):
             centers = run.take_over("alignment of some", labels, at, centers)
             labels = self._assign(run, run.everywhere, centers)
-        x = partial(_numpy_rows, run.x)
-        places = hoods.places(hoods.components(x, at, run.everywhere, seed))
-        moved, closest = at_borders(places, labels, run.plan.n_clusters, seed, run.workers)
+        places = hoods.places(hoods.components(partial(_numpy_rows, run.x), run.everywhere))
+        moved, closest = at_borders(
+            places, labels, run.plan.n_clusters, run.plan.init_seed, run.workers
+        )
         labels[moved] = closest
         taken = np.union1d(at, moved)
         return labels[taken], taken, centers

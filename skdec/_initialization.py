@@ -159,7 +159,7 @@ def input_judge(
     leading components, and the graph is that of the space in which the `hoods` are.
     """
     rows = np.arange(len(weight))
-    components = hoods.components(x, rows, rows, seed)
+    components = hoods.components(x, rows)
     leading = leading_components(components.__getitem__, rows, seed).of(rows)
     neighbors = hoods.nearest(
         hoods.places(components),

@@ -11,7 +11,7 @@ import torch
 
 from ._backend import CPU
 from ._batching import row_blocks
-from ._components import leading_components
+from ._components import Components, leading_components
 from ._hyperplanes import n_candidates, nearest_by_hyperplanes
 from ._neighbors import nearest_neighbors
 from ._threads import Workers, scikit_learn_alone
@@ -42,22 +42,36 @@ class Neighborhoods(NamedTuple):
     """In how many leading components neighbours are sought, if in any, and how many of them.
 
     With `by_hyperplanes` they are chosen from more of the nearest rows, by the directions to the
-    very nearest. These have to be reliable for that.
+    very nearest. These have to be reliable for that. Components are those of `axes`, around `mean`;
+    there may be more of these, for training.
     """
 
     n_components: int | None
     n_neighbors: int
     by_hyperplanes: bool = False
+    mean: np.ndarray | None = None
+    axes: np.ndarray | None = None
 
-    def components(
-        self, x: Callable[[np.ndarray], np.ndarray], some: np.ndarray, rows: np.ndarray, seed: int
-    ) -> np.ndarray:
-        """Leading components of the `rows`, float32, or narrow rows as they are.
+    def with_axes(
+        self, x: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, seed: int
+    ) -> Neighborhoods:
+        """The same with the axes of the `rows`, at least 100 if there are so many rows.
 
-        They are the components of `some` rows; `x` gives those with the given numbers.
+        Narrow rows have none. `x` gives the rows with the given numbers.
         """
-        n_components = self.n_components or MOST_FEATURES  # which leaves narrow rows as they are
-        return leading_components(x, some, seed, n_components).of(rows)
+        if self.n_components is None:
+            return self
+        n_axes = max(MOST_FEATURES, self.n_components)
+        if len(rows) <= n_axes:
+            n_axes = self.n_components
+        leading = leading_components(x, rows, seed, n_axes)
+        return self._replace(mean=leading.mean, axes=leading.axes)
+
+    def components(self, x: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Leading components of the `rows`, float32, or narrow rows as they are."""
+        if self.axes is None:
+            return Components(x, np.zeros(x(rows[:1]).shape[1]), None).of(rows)
+        return Components(x, self.mean, self.axes[: self.n_components]).of(rows)
 
     def places(self, components: np.ndarray) -> np.ndarray:
         """The rows with these `components` as they are compared; in their place.

@@ -24,7 +24,7 @@ from ._backend import (
 from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
-from ._components import Components, leading_components
+from ._components import Components
 from ._distributed import ALONE, Alone
 from ._first_layer import Units, first_linear, on_components
 from ._inference import apply_to_rows
@@ -39,9 +39,6 @@ from ._threads import Workers
 # Pairs that are contrasted with each other. A fixed number: the loss does not depend on how a batch
 # is cut into shards, and memory grows with the batch, not with its square.
 _CONTRASTED_PAIRS = 64
-
-# Principal components of more rows than these are those of a random choice of them.
-_COMPONENTS_ROWS = 10_000
 
 # Training with neighbours sees so many principal components of wider inputs, or more if neighbours
 # are sought in more: it takes less time, and what is learned is more alike from seed to seed and as
@@ -207,15 +204,6 @@ class _Training:
         """The rows with these numbers."""
         return self.X[torch.from_numpy(numbers)].cpu().numpy()
 
-    def some_rows(self) -> np.ndarray:
-        """Numbers of the rows whose principal components stand for those of all."""
-        n_rows = len(self.X)
-        most = math.ceil(_COMPONENTS_ROWS * self.group.share(n_rows))
-        if n_rows <= most:
-            return np.arange(n_rows)
-        random = np.random.default_rng(derived_seed(self.settings.seed, "components"))
-        return np.sort(random.choice(n_rows, most, replace=False))
-
     def reconstruction(self) -> Loss:
         """Weighted reconstruction loss of the whole autoencoder, without corruption."""
         reconstruct = RECONSTRUCTION_LOSSES[self.settings.reconstruction_loss]
@@ -341,8 +329,9 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
         return []
     optimizer = replace(settings.optimizer, learning_rate=settings.neighbor_learning_rate)
     own = replace(training, settings=replace(settings, optimizer=optimizer))
+    neighbors = _neighbors_in_the_input(own).to(own.X.device)
     with _on_leading_components(encoder, own) as (encoder, own):
-        X, neighbors = own.X, _neighbors_in_the_input(own).to(own.X.device)
+        X = own.X
 
         def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
             pairs = _in_whole_groups(rows)
@@ -373,8 +362,7 @@ def _neighbors_in_the_input(training: _Training) -> Tensor:
     seed = derived_seed(training.settings.seed, "blocks")
     # A rank has only its share of a row's neighbours: more of its own would be further away.
     n_neighbors = math.ceil(hoods.n_neighbors * training.group.share(n_rows))
-    some, rows = training.some_rows(), np.arange(n_rows)
-    places = hoods.places(hoods.components(training.rows, some, rows, seed))
+    places = hoods.places(hoods.components(training.rows, np.arange(n_rows)))
     workers, device = training.workers, searching_device(training.X.device)
     found = hoods.nearest(
         places,
@@ -391,19 +379,8 @@ def _on_leading_components(
     encoder: nn.Module, training: _Training
 ) -> Iterator[tuple[nn.Module, _Training]]:
     """Encoder and rows as those of the leading components of the input, where that is wider."""
-    if first_linear(encoder) is None:
-        yield encoder, training
-        return
-    some, seed = training.some_rows(), derived_seed(training.settings.seed, "components")
-    rows = training.group.to_first(training.rows, some)
-    n_components = max(_TRAINED_COMPONENTS, training.hoods.n_components or 0)
-
-    def mean_and_axes(some: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        components = leading_components(rows, np.arange(len(some)), seed, n_components)
-        return components.mean, components.axes
-
-    mean, axes = training.group.first(mean_and_axes, some)
-    if axes is None:
+    mean, axes = training.hoods.mean, training.hoods.axes
+    if first_linear(encoder) is None or axes is None or len(axes) < _TRAINED_COMPONENTS:
         yield encoder, training
         return
     x = Components(training.rows, mean, axes).of(np.arange(len(training.X)))

@@ -10,6 +10,7 @@ from test_pretraining import SETTINGS
 from torch import nn
 
 from skdec._first_layer import first_linear, on_components
+from skdec._neighborhoods import Neighborhoods
 from skdec._pretraining import _on_leading_components, _Training
 
 
@@ -71,22 +72,36 @@ def test_what_is_learned_on_components_is_of_the_network_afterwards(name):
     assert not torch.allclose(network(x), before, atol=0.01)
 
 
-@pytest.mark.parametrize(("n_features", "narrower"), [(100, False), (101, True)])
-def test_training_with_neighbours_is_of_at_most_100_components(workers, n_features, narrower):
-    X = torch.randn(150, n_features, generator=torch.Generator().manual_seed(0))
-    training = _Training(X, torch.ones(150), SETTINGS, workers, torch.float32)
+def training_of(n_rows, n_features, workers, n_components=50):
+    """Of random rows, with their axes."""
+    X = torch.randn(n_rows, n_features, generator=torch.Generator().manual_seed(0))
+    hoods = Neighborhoods(n_components if n_features > 100 else None, 5)
+    hoods = hoods.with_axes(X.numpy().__getitem__, np.arange(n_rows), seed=0)
+    return _Training(X, torch.ones(n_rows), SETTINGS, workers, torch.float32, hoods=hoods)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_features", "n_components", "expected"),
+    [(150, 100, 50, None), (150, 101, 50, 100), (250, 230, 200, 200), (101, 120, 50, 100)]
+    + [(100, 120, 50, None)],
+)
+def test_training_with_neighbours_is_of_100_components_or_more(
+    workers, n_rows, n_features, n_components, expected
+):
+    training = training_of(n_rows, n_features, workers, n_components)
     encoder = drawn(lambda: nn.Linear(n_features, 4))
     with _on_leading_components(encoder, training) as (inside, rows):
-        assert (rows is training) == (not narrower)
-        assert rows.X.shape == (150, 100) and first_linear(inside).in_features == 100
-        spread = rows.X.var(dim=0)
-        assert narrower == bool((spread[:-1] >= spread[1:]).all())
+        assert (rows is training) == (expected is None)
+        n_inputs = expected or n_features
+        assert rows.X.shape == (n_rows, n_inputs) and first_linear(inside).in_features == n_inputs
+        if expected:
+            spread = rows.X.var(dim=0)
+            assert bool((spread[:-1] >= spread[1:] - 1e-6).all())
     assert first_linear(encoder).in_features == n_features
 
 
 def test_a_network_that_begins_otherwise_is_trained_as_it_is(workers):
-    X = torch.randn(150, 120, generator=torch.Generator().manual_seed(0))
-    training = _Training(X, torch.ones(150), SETTINGS, workers, torch.float32)
+    training = training_of(150, 120, workers)
     for first in (lambda: nn.LayerNorm(120), lambda: nn.Linear(120, 4, bias=False)):
         encoder = drawn(first)
         with _on_leading_components(encoder, training) as (inside, rows):

@@ -131,7 +131,8 @@ def test_the_number_of_threads_does_not_matter(n_workers):
 
 def placed(hoods, X):
     every = np.arange(len(X))
-    return hoods.places(hoods.components(X.__getitem__, every, every, seed=0))
+    hoods = hoods.with_axes(X.__getitem__, every, seed=0)
+    return hoods.places(hoods.components(X.__getitem__, every))
 
 
 def test_places_are_directions_of_components():

@@ -399,28 +399,16 @@ def test_the_units_of_the_embedding_go_into_a_decoder_of_the_user_too(workers):
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
 
 
-def test_neighbors_are_those_of_wide_rows_by_components_of_some_of_them(workers, monkeypatch):
+def test_neighbors_are_those_of_wide_rows_by_components_of_some_of_them(workers):
     random = np.random.default_rng(0)
     X = random.normal(size=(300, 6)) @ random.normal(size=(6, 80))
     noisy = torch.from_numpy(X + random.normal(size=X.shape) * 1e-3).float()
-    monkeypatch.setattr("skdec._pretraining._COMPONENTS_ROWS", 100)
-    asked = []
-
-    class Spy:
-        device, shape = noisy.device, noisy.shape
-
-        def __len__(self):
-            return len(noisy)
-
-        def __getitem__(self, at):
-            asked.append(len(at))
-            return noisy[at]
-
+    some = noisy.numpy()[:100]
     hoods = Neighborhoods(50, 4, by_hyperplanes=True)
-    training = _Training(Spy(), torch.ones(300), SETTINGS, workers, torch.float32, hoods=hoods)
+    hoods = hoods.with_axes(some.__getitem__, np.arange(100), seed=0)
+    training = _Training(noisy, torch.ones(300), SETTINGS, workers, torch.float32, hoods=hoods)
     found = _neighbors_in_the_input(training).numpy()
-    assert 100 in asked
-    directions = X - X[training.some_rows()].mean(axis=0)
+    directions = X - X[:100].mean(axis=0)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     nearest = np.argsort(cdist(directions, directions), axis=1)[:, 1:31]
     expected = nearest_by_hyperplanes(directions, nearest, 4, workers)
