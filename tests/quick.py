@@ -32,7 +32,7 @@ def blobs(n_samples=90, n_features=5, centers=3, random_state=0) -> tuple[np.nda
     )
 
 
-def wide_blobs(n_samples=180, cluster_std=3.0, random_state=0) -> tuple[np.ndarray, np.ndarray]:
+def wide_blobs(n_samples=180, cluster_std=2.5, random_state=0) -> tuple[np.ndarray, np.ndarray]:
     """Groups that touch, in 120 features of which either half tells the neighbours of a row."""
     X, y = blobs(n_samples, random_state=random_state)
     random = np.random.default_rng(random_state)

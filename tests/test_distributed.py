@@ -244,8 +244,9 @@ def test_ranks_move_their_own_rows_at_borders(fits):
     for told, n_rows in zip(fits, (60, 120), strict=True):
         [n_moved] = told["wide, at borders"]
         assert 0 < n_moved < n_rows
-    alone = quick(3, **TRAINED).fit(wide_blobs()[0])
-    assert adjusted_rand_score(fits[0]["wide"][1], alone.labels_) > 0.8
+    X, y = wide_blobs()
+    alone, of_two = quick(3, **TRAINED).fit(X).labels_, fits[0]["wide"][1]
+    assert min(adjusted_rand_score(y, labels) for labels in (alone, of_two)) > 0.8
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
