@@ -53,7 +53,9 @@ def closest_clusters(X, labels, n_spanning):
     return found
 
 
-@pytest.mark.parametrize(("factor", "most", "n_spanning"), [(1.0, 200, 5), (6.0, 20, 20)])
+@pytest.mark.parametrize(
+    ("factor", "most", "n_spanning"), [(1.0, 200, 5), (6.0, 20, 20), (6.0, 200, 33)]
+)
 def test_a_row_goes_to_the_cluster_whose_hyperplane_leaves_least(
     monkeypatch, factor, most, n_spanning
 ):
@@ -131,9 +133,14 @@ def test_many_rows_are_compared_within_blocks(monkeypatch):
         return closest(x, labels, near, n_spanning, workers)
 
     monkeypatch.setattr(borders_module, "_closest", spy)
+    told, members = set(), borders_module._members
+    monkeypatch.setattr(
+        borders_module, "_members", lambda of, n: told.add(len(of)) or members(of, n)
+    )
     assert borders_module._MOST_SPANNING > 120 == round(6.0 * 400**0.5)
     rows, mended = moved(X, labels)
     assert sizes == 6 * [(800, 120)]
+    assert told == {500, 800}
     assert (np.diff(rows) > 0).all()
     assert (mended != of_stripe).mean() < 0.05
 
@@ -145,6 +152,16 @@ def test_a_row_alone_in_its_cluster_stays_there():
     rows, after = moved(X, labels)
     assert 100 not in rows
     assert after[100] == 2
+
+
+def test_a_row_that_the_others_have_left_alone_stays():
+    X, of_stripe = stripes()
+    labels = torch.from_numpy(np.where(np.arange(900) == 100, 2, of_stripe))
+    near = 3 * [torch.arange(900)]
+    with Workers(1) as workers:
+        after = borders_module._closest(torch.from_numpy(X), labels, near, 20, workers)
+    assert after[100] == 2
+    assert (after == 2).sum() == 1
 
 
 def test_no_cluster_is_left_without_rows(monkeypatch):
