@@ -135,6 +135,27 @@ def placed(hoods, X):
     return hoods.places(hoods.components(X.__getitem__, every))
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "n_components", "n_axes"), [(72, 50, 50), (100, 50, 50), (101, 50, 100)]
+)
+def test_there_are_axes_for_neighbours_and_if_rows_suffice_for_training(
+    n_rows, n_components, n_axes
+):
+    X, every = np.random.default_rng(0).normal(size=(n_rows, 150)), np.arange(n_rows)
+    X = X.astype(np.float32)
+    hoods = Neighborhoods(n_components, 5).with_axes(X.__getitem__, every, seed=0)
+    assert hoods.axes.shape == (n_axes, 150)
+    components = hoods.components(X.__getitem__, every)
+    expected = (X - X.mean(axis=0)) @ hoods.axes[:n_components].T
+    np.testing.assert_allclose(components, expected, atol=1e-4)
+
+
+def test_narrow_rows_have_no_axes():
+    X, every = np.random.default_rng(0).normal(size=(72, 9)).astype(np.float32), np.arange(72)
+    assert PLAIN.with_axes(X.__getitem__, every, seed=0) is PLAIN
+    np.testing.assert_array_equal(PLAIN.components(X.__getitem__, every), X)
+
+
 def test_places_are_directions_of_components():
     X = low_rank(0.01).astype(np.float32)
     X[7] = X.mean(axis=0)  # near the origin of the components, and of no direction to speak of
