@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -76,24 +76,28 @@ def _near(x: Tensor, labels: Tensor, n_clusters: int, workers: Workers) -> list[
         nearest = _distances(x, rows, members[cluster]).amin(dim=1)
         return (nearest + x[rows].square().sum(dim=1)).clamp_min(0.0)
 
-    def compared(rows_of: Sequence[Tensor]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        pieces = [
+    def pieces(rows_of: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
+        return [
             (cluster, rows[part])
             for cluster, rows in enumerate(rows_of)
             if len(members[cluster])
             for part in row_blocks(len(rows), len(members[cluster]))
         ]
-        for (cluster, rows), nearest in zip(pieces, workers.map(to_nearest, pieces), strict=True):
-            yield cluster, rows, nearest
 
-    own, near = x.new_full((len(x),), torch.inf), [[] for _ in members]
-    for _, rows, nearest in compared(_members(labels, n_clusters)):
+    own, of_own = x.new_full((len(x),), torch.inf), pieces(_members(labels, n_clusters))
+    for (_, rows), nearest in zip(of_own, workers.map(to_nearest, of_own), strict=True):
         own[rows] = nearest
     # A row without others of its cluster has nothing to be compared with.
     own[own == torch.inf] = -1.0
-    for cluster, rows, nearest in compared([everywhere] * n_clusters):
-        near[cluster].append(rows[nearest <= _BORDER * own[rows]])
-    near = [torch.cat(rows) if rows else everywhere[:0] for rows in near]
+
+    def hardly_farther(piece: tuple[int, Tensor]) -> Tensor:
+        _, rows = piece
+        return rows[to_nearest(piece) <= _BORDER * own[rows]]
+
+    found, of_all = [[everywhere[:0]] for _ in members], pieces([everywhere] * n_clusters)
+    for (cluster, _), rows in zip(of_all, workers.map(hardly_farther, of_all), strict=True):
+        found[cluster].append(rows)
+    near = [torch.cat(rows) for rows in found]
     several = torch.cat(near).bincount(minlength=len(x)) > 1
     return [rows[several[rows]] for rows in near]
 
