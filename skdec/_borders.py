@@ -15,15 +15,19 @@ from ._hyperplanes import RIDGE
 from ._threads import Workers
 
 # The hyperplane of a cluster goes through so many of its rows, the nearest ones, times the root of
-# the number of rows of a cluster on average, and at most so many.
+# the number of rows of a cluster on average, at most through as many as these and through so many.
 _SPANNING, _MOST_SPANNING = 6.0, 200
 
 # A row may go to another cluster of which a row is nearer than the nearest one of its own cluster,
 # or not so many times as far (squared).
-_BORDER = 1.5
+_BORDER = 2.0
 
-# Rows at a border are moved so many times, by the clusters as they have become.
-_PASSES = 2
+# Rows at a border are moved so many times, by the clusters as they have become; after the first time
+# those of which the second cluster does not leave so many times as much as the closest (squared).
+_PASSES, _CLEARLY = 4, 1.5
+
+# Hyperplanes of so many rows are found at once: what they go through stays in the cache.
+_CACHED_ROWS = 128
 
 # Whether a row is at a border is told by so many rows at most, where it belongs by all of a random
 # block of at most so many.
@@ -48,13 +52,15 @@ def at_borders(
     random, moved, at = np.random.default_rng(seed), labels.copy(), []
     for block in np.array_split(random.permutation(len(X)), -(-len(X) // _BLOCK_ROWS)):
         x, closest = torch.from_numpy(X[block]), torch.from_numpy(labels[block]).long()
-        n_spanning = round(_SPANNING * math.sqrt(len(block) / n_clusters))
-        n_spanning = max(1, min(n_spanning, _MOST_SPANNING))
+        per_cluster = len(block) / n_clusters
+        wanted = min(_SPANNING * math.sqrt(per_cluster), per_cluster, _MOST_SPANNING)
+        n_spanning = max(1, round(wanted))
         near = _near(x, closest, n_clusters, workers)
-        for _ in range(_PASSES):
-            closest = _closest(x, closest, near, n_spanning, workers)
-        moved[block] = closest.numpy()
         at.append(block[torch.cat(near).unique().numpy()])
+        for _ in range(_PASSES):
+            closest, is_clear = _closest(x, closest, near, n_spanning, workers)
+            near = [rows[~is_clear[rows]] for rows in near]
+        moved[block] = closest.numpy()
     rows = np.sort(np.concatenate(at))
     if len(np.unique(moved)) < len(np.unique(labels)):
         moved = labels
@@ -76,15 +82,8 @@ def _near(x: Tensor, labels: Tensor, n_clusters: int, workers: Workers) -> list[
         nearest = _distances(x, rows, members[cluster]).amin(dim=1)
         return (nearest + x[rows].square().sum(dim=1)).clamp_min(0.0)
 
-    def pieces(rows_of: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
-        return [
-            (cluster, rows[part])
-            for cluster, rows in enumerate(rows_of)
-            if len(members[cluster])
-            for part in row_blocks(len(rows), len(members[cluster]))
-        ]
-
-    own, of_own = x.new_full((len(x),), torch.inf), pieces(_members(labels, n_clusters))
+    sizes = [len(rows) for rows in members]
+    own, of_own = x.new_full((len(x),), torch.inf), _pieces(_members(labels, n_clusters), sizes)
     for (_, rows), nearest in zip(of_own, workers.map(to_nearest, of_own), strict=True):
         own[rows] = nearest
     # A row without others of its cluster has nothing to be compared with.
@@ -94,7 +93,7 @@ def _near(x: Tensor, labels: Tensor, n_clusters: int, workers: Workers) -> list[
         _, rows = piece
         return rows[to_nearest(piece) <= _BORDER * own[rows]]
 
-    found, of_all = [[everywhere[:0]] for _ in members], pieces([everywhere] * n_clusters)
+    found, of_all = [[everywhere[:0]] for _ in members], _pieces([everywhere] * n_clusters, sizes)
     for (cluster, _), rows in zip(of_all, workers.map(hardly_farther, of_all), strict=True):
         found[cluster].append(rows)
     near = [torch.cat(rows) for rows in found]
@@ -104,8 +103,11 @@ def _near(x: Tensor, labels: Tensor, n_clusters: int, workers: Workers) -> list[
 
 def _closest(
     x: Tensor, labels: Tensor, near: Sequence[Tensor], n_spanning: int, workers: Workers
-) -> Tensor:
-    """The labels after each row has gone to the cluster that leaves least of it, of those near."""
+) -> tuple[Tensor, Tensor]:
+    """The labels after each row has gone to the cluster that leaves least of it, of those near.
+
+    Also for which rows that one leaves clearly less than the others.
+    """
     members = _members(labels, len(near))
 
     def left(piece: tuple[int, Tensor]) -> Tensor:
@@ -114,25 +116,35 @@ def _closest(
         distances, most = _distances(x, rows, others), min(n_spanning, len(others) - 1)
         # In a third of the time of torch's `topk`.
         nearest = torch.from_numpy(distances.numpy().argpartition(most - 1, axis=1)[:, :most])
-        return _left_by_hyperplane(x[rows], embedding(others[nearest], x))
+        some = zip(x[rows].split(_CACHED_ROWS), others[nearest].split(_CACHED_ROWS), strict=True)
+        return torch.cat([_left_by_hyperplane(one, embedding(its, x)) for one, its in some])
 
-    pieces = [
-        (cluster, rows[part])
-        for cluster, rows in enumerate(near)
-        if len(members[cluster]) > 1
-        for part in row_blocks(
-            len(rows),
-            len(members[cluster]) + min(n_spanning, len(members[cluster])) * x.shape[1],
-        )
-    ]
+    sizes = [len(rows) for rows in members]
+    n_values = [n + min(n, n_spanning) * x.shape[1] if n > 1 else 0 for n in sizes]
+    pieces = _pieces(near, n_values)
     closest, least = labels.clone(), x.new_full((len(x),), torch.inf)
+    second = least.clone()
     for of_cluster in members:
         if len(of_cluster) == 1:  # it stays, or there would be none
             least[of_cluster] = -torch.inf
     for (cluster, rows), of_rows in zip(pieces, workers.map(left, pieces), strict=True):
         lower = of_rows < least[rows]
+        second[rows] = torch.where(lower, least[rows], second[rows].minimum(of_rows))
         closest[rows[lower]], least[rows[lower]] = cluster, of_rows[lower]
-    return closest
+    return closest, second > _CLEARLY * least
+
+
+def _pieces(rows_of: Sequence[Tensor], n_values: Sequence[int]) -> list[tuple[int, Tensor]]:
+    """Clusters and some of the rows of each, given how many values are held at once for a row.
+
+    Clusters for which these are none are left out.
+    """
+    return [
+        (cluster, rows[part])
+        for cluster, rows in enumerate(rows_of)
+        if n_values[cluster]
+        for part in row_blocks(len(rows), n_values[cluster])
+    ]
 
 
 def _members(labels: Tensor, n_clusters: int) -> Sequence[Tensor]:
@@ -159,16 +171,18 @@ def _left_by_hyperplane(x: Tensor, spanning: Tensor) -> Tensor:
     n_spanning, n_features = spanning.shape[1:]
     center = spanning.mean(dim=1)
     along, across = spanning - center[:, None], (x - center)[..., None]
-    ridge = RIDGE * along.square().sum(dim=(1, 2)) / n_spanning
-    ridge = ridge.clamp_min(torch.finfo(x.dtype).tiny ** 0.5)[:, None, None]
     if n_spanning < n_features:
         products = along @ across
-        inverse = _solved(along @ along.mT, ridge, products)
+        _, inverse = _solved(along @ along.mT, products, n_spanning)
         return (across.square().sum(dim=1) - (products * inverse).sum(dim=1))[:, 0]
-    return (ridge * across * _solved(along.mT @ along, ridge, across)).sum(dim=(1, 2))
+    ridge, inverse = _solved(along.mT @ along, across, n_spanning)
+    return ridge * (across * inverse).sum(dim=(1, 2))
 
 
-def _solved(products: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
-    """The inverse of `products`, with the ridge added, times the `right`."""
-    identity = torch.eye(products.shape[-1]).to(products)
-    return torch.cholesky_solve(right, torch.linalg.cholesky(products + ridge * identity))
+def _solved(products: Tensor, right: Tensor, n_spanning: int) -> tuple[Tensor, Tensor]:
+    """The ridge, which is added to the `products` in place; their inverse times the `right`."""
+    diagonal = products.diagonal(dim1=1, dim2=2)
+    ridge = RIDGE * diagonal.sum(dim=1) / n_spanning
+    ridge = ridge.clamp_min(torch.finfo(products.dtype).tiny ** 0.5)
+    diagonal += ridge[:, None]
+    return ridge, torch.cholesky_solve(right, torch.linalg.cholesky(products))
