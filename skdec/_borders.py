@@ -22,8 +22,8 @@ _SPANNING, _MOST_SPANNING = 6.0, 200
 # or not so many times as far (squared).
 _BORDER = 2.0
 
-# Rows at a border are moved so many times, by the clusters as they have become; after the first time
-# those of which the second cluster does not leave so many times as much as the closest (squared).
+# Rows at a border are moved so many times, by the clusters as they have become. After the first
+# time only those of which the second cluster leaves less than so many times as much (squared).
 _PASSES, _CLEARLY = 4, 1.5
 
 # Hyperplanes of so many rows are found at once: what they go through stays in the cache.

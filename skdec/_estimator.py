@@ -58,7 +58,7 @@ from ._pretraining import (
     train_decoder,
 )
 from ._rows import Rows, Scaling, distinct_rows, fit_scaling
-from ._scaled_rows import ScaledRows, scaled_rows
+from ._scaled_rows import ScaledRows, numpy_rows, scaled_rows
 from ._self_training import (
     SelfTrained,
     SelfTrainingSettings,
@@ -1133,7 +1133,7 @@ class DECClustering(
             return PLAIN
         # The rows do not depend on n_clusters: pretraining must not.
         at = judged_rows(len(x), 1, plan.init_seed, group)
-        some = group.to_first(partial(_numpy_rows, x), at)
+        some = group.to_first(partial(numpy_rows, x), at)
         n_rows = group.sum(len(x))
         seed = plan.init_seed
 
@@ -1237,7 +1237,7 @@ class DECClustering(
         seed, autoencoder = plan.init_seed, run.embedding.autoencoder
         at = judged_rows(len(run.x), plan.n_clusters, seed, group)
         Z = run.finite_embedding(at)
-        judged = group.to_first(partial(_numpy_rows, run.x), at)
+        judged = group.to_first(partial(numpy_rows, run.x), at)
         judge = group.first(
             lambda weight: input_judge(judged, weight, plan.hoods, seed, workers),
             run.rows.weight[at],
@@ -1270,7 +1270,7 @@ class DECClustering(
         if run.group.sum(len(at)) < run.group.sum(len(run.x)):
             centers = run.take_over("alignment of some", labels, at, centers)
             labels = self._assign(run, run.everywhere, centers)
-        places = hoods.places(hoods.components(partial(_numpy_rows, run.x), run.everywhere))
+        places = hoods.places(hoods.components(partial(numpy_rows, run.x), run.everywhere))
         moved, closest = at_borders(
             places, labels, run.plan.n_clusters, run.plan.init_seed, run.workers
         )
@@ -1538,6 +1538,7 @@ class _Run(NamedTuple):
             self.plan.checkpoint,
             self.group,
             stage,
+            self.plan.hoods if self.plan.pretraining.stages == "neighbors" else PLAIN,
         )
 
 
@@ -1546,11 +1547,6 @@ def _chosen(x: Tensor | ScaledRows, at: np.ndarray) -> Tensor | ScaledRows:
     if len(at) == len(x):
         return x
     return x.index_select(0, torch.from_numpy(at).to(x.device))
-
-
-def _numpy_rows(x: Tensor | ScaledRows, at: np.ndarray) -> np.ndarray:
-    """The same as an array."""
-    return x[torch.from_numpy(at)].cpu().numpy()
 
 
 def _project_url(label: str) -> str:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from ._components import Components
 from ._distributed import Alone
+from ._neighborhoods import MOST_FEATURES, Neighborhoods
+from ._scaled_rows import ScaledRows, numpy_rows
+
+# The network is trained with neighbours on so many principal components of wider inputs, or on more
+# if neighbours are sought in more: it takes less time, and what is learned is more alike from seed
+# to seed and as right. With only the 50 that neighbours mostly are sought in, it is less so.
+_TRAINED_COMPONENTS = MOST_FEATURES
 
 
 def first_linear(network: nn.Module) -> nn.Linear | None:
@@ -27,6 +35,20 @@ def _first(network: nn.Module) -> tuple[nn.Sequential | None, nn.Module]:
     while isinstance(layer, nn.Sequential) and len(layer):
         sequence, layer = layer, layer[0]
     return sequence, layer
+
+
+@contextmanager
+def on_leading_components(
+    network: nn.Module, X: Tensor | ScaledRows, hoods: Neighborhoods
+) -> Iterator[tuple[nn.Module, Tensor | ScaledRows]]:
+    """Network and rows as those of the leading components of the input, where that is wider."""
+    mean, axes = hoods.mean, hoods.axes
+    if first_linear(network) is None or axes is None or len(axes) < _TRAINED_COMPONENTS:
+        yield network, X
+        return
+    x = Components(lambda rows: numpy_rows(X, rows), mean, axes).of(np.arange(len(X)))
+    with on_components(network, mean, axes) as network:
+        yield network, torch.from_numpy(x).to(X.device)
 
 
 @contextmanager

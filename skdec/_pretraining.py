@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,26 +23,20 @@ from ._backend import (
 from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
-from ._components import Components
 from ._distributed import ALONE, Alone
-from ._first_layer import Units, first_linear, on_components
+from ._first_layer import Units, first_linear, on_leading_components
 from ._inference import apply_to_rows
-from ._neighborhoods import MOST_FEATURES, PLAIN, Neighborhoods
+from ._neighborhoods import PLAIN, Neighborhoods
 from ._neighbors import roughly_nearest_neighbors
 from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
-from ._scaled_rows import ScaledRows
+from ._scaled_rows import ScaledRows, numpy_rows
 from ._threads import Workers
 
 # Pairs that are contrasted with each other. A fixed number: the loss does not depend on how a batch
 # is cut into shards, and memory grows with the batch, not with its square.
 _CONTRASTED_PAIRS = 64
-
-# Training with neighbours sees so many principal components of wider inputs, or more if neighbours
-# are sought in more: it takes less time, and what is learned is more alike from seed to seed and as
-# right. With only the 50 that neighbours mostly are sought in, it is less so.
-_TRAINED_COMPONENTS = MOST_FEATURES
 
 # The stage's random stream, where it is not of the stage's name.
 _STREAMS = {"autoencoder": "pretraining"}
@@ -200,10 +193,6 @@ class _Training:
     group: Alone = ALONE
     hoods: Neighborhoods = PLAIN
 
-    def rows(self, numbers: np.ndarray) -> np.ndarray:
-        """The rows with these numbers."""
-        return self.X[torch.from_numpy(numbers)].cpu().numpy()
-
     def reconstruction(self) -> Loss:
         """Weighted reconstruction loss of the whole autoencoder, without corruption."""
         reconstruct = RECONSTRUCTION_LOSSES[self.settings.reconstruction_loss]
@@ -330,8 +319,7 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
     optimizer = replace(settings.optimizer, learning_rate=settings.neighbor_learning_rate)
     own = replace(training, settings=replace(settings, optimizer=optimizer))
     neighbors = _neighbors_in_the_input(own).to(own.X.device)
-    with _on_leading_components(encoder, own) as (encoder, own):
-        X = own.X
+    with on_leading_components(encoder, own.X, own.hoods) as (encoder, X):
 
         def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
             pairs = _in_whole_groups(rows)
@@ -342,6 +330,7 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
             Z = forward(encoder, X[ends.ravel()]).unflatten(0, ends.shape)
             return weight[rows] @ neighbor_contrast(Z, ends).ravel()[: len(rows)]
 
+        own = replace(own, X=X)
         return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
 
 
@@ -362,7 +351,7 @@ def _neighbors_in_the_input(training: _Training) -> Tensor:
     seed = derived_seed(training.settings.seed, "blocks")
     # A rank has only its share of a row's neighbours: more of its own would be further away.
     n_neighbors = math.ceil(hoods.n_neighbors * training.group.share(n_rows))
-    places = hoods.places(hoods.components(training.rows, np.arange(n_rows)))
+    places = hoods.places(hoods.components(partial(numpy_rows, training.X), np.arange(n_rows)))
     workers, device = training.workers, searching_device(training.X.device)
     found = hoods.nearest(
         places,
@@ -372,20 +361,6 @@ def _neighbors_in_the_input(training: _Training) -> Tensor:
         device,
     )
     return torch.from_numpy(found).long()
-
-
-@contextmanager
-def _on_leading_components(
-    encoder: nn.Module, training: _Training
-) -> Iterator[tuple[nn.Module, _Training]]:
-    """Encoder and rows as those of the leading components of the input, where that is wider."""
-    mean, axes = training.hoods.mean, training.hoods.axes
-    if first_linear(encoder) is None or axes is None or len(axes) < _TRAINED_COMPONENTS:
-        yield encoder, training
-        return
-    x = Components(training.rows, mean, axes).of(np.arange(len(training.X)))
-    with on_components(encoder, mean, axes) as encoder:
-        yield encoder, replace(training, X=torch.from_numpy(x).to(training.X.device))
 
 
 def _train_decoder(

@@ -57,6 +57,11 @@ class ScaledRows:
         return ScaledRows(chosen, self._scaling, self.device)
 
 
+def numpy_rows(X: Tensor | ScaledRows, rows: np.ndarray) -> np.ndarray:
+    """The rows with these numbers as an array."""
+    return X[torch.from_numpy(rows)].cpu().numpy()
+
+
 def _lies_in_a_file(X: np.ndarray) -> bool:
     """Whether `X` is a view of a memory map, as what validation makes of a `numpy.memmap` is."""
     while X is not None and not isinstance(X, mmap.mmap):

@@ -18,6 +18,8 @@ from ._batching import in_tiles, minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint
 from ._distributed import ALONE, Alone
+from ._first_layer import on_leading_components
+from ._neighborhoods import PLAIN, Neighborhoods
 from ._networks import forward
 from ._objectives import (
     RECONSTRUCTION_LOSSES,
@@ -39,7 +41,7 @@ _MISALIGNED = 0.005
 # Until no more than the first are wrong, or for so many rounds, the learning rate is held; in as
 # many rounds as the third it falls. With smaller and smaller steps the network comes as close in
 # fewer rounds, and of a partition of noisy rows it takes over less of what is wrong.
-_ROUGHLY_ALIGNED, _MOST_HELD_ROUNDS, _FALLING_ROUNDS = 0.02, 26, 4
+_ROUGHLY_ALIGNED, _MOST_HELD_ROUNDS, _FALLING_ROUNDS = 0.02, 26, 3
 _ALIGNMENT = OptimizerSettings("muon", 0.02, momentum=0.9)
 
 # Rows whose soft assignment is computed at once.
@@ -98,14 +100,15 @@ class _Model(nn.Module):
 
 
 def _model(
-    autoencoder: nn.Module,
+    encoder: nn.Module,
+    decoder: nn.Module,
     centers: np.ndarray,
-    X: Tensor | ScaledRows,
+    device: torch.device,
     settings: SelfTrainingSettings,
 ) -> _Model:
     # Without the reconstruction term nothing reaches the decoder.
-    decoder = autoencoder.decoder if settings.reconstruction_weight > 0 else None
-    return _Model(autoencoder.encoder, decoder, torch.from_numpy(centers).float().to(X.device))
+    trained = decoder if settings.reconstruction_weight > 0 else None
+    return _Model(encoder, trained, torch.from_numpy(centers).float().to(device))
 
 
 def auto_update_interval(n_rows: int, batch_size: int) -> int:
@@ -124,58 +127,72 @@ def align(
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
     group: Alone = ALONE,
     stage: str = "alignment",
+    hoods: Neighborhoods = PLAIN,
 ) -> np.ndarray:
     """Train until the nearest centre of most rows is that of their label; `autoencoder` in place.
 
     A partition need not be one by nearest centres: two rings share theirs. The target here is
     the partition itself in place of Eq. 3, beside the reconstruction loss if that has a weight.
     Distances are in units of the clusters' spread: centres that are close together for it have
-    about the same Q far from both, and no gradient there tells them apart. Returns the centres.
+    about the same Q far from both, and no gradient there tells them apart. An encoder that was
+    trained on the leading components of `hoods` is so again, unless rows are to be reconstructed.
+    Returns the centres.
     """
-    model = _model(autoencoder, centers, X, settings)
-    target = torch.from_numpy(labels).long().to(X.device)
-    spread = _spread(model, X, target, weight, workers, group)
-    batch_size = min(group.own_batch(settings.batch_size), len(X))
-    seed = group.own_seed(settings.seed)
-    optimizer = ShardedOptimizer(
-        model,
-        _ALIGNMENT,
-        batch_size=batch_size,
-        workers=workers,
-        dtype=resolve_precision(settings.precision, X.device, autoencoder),
-        seed=derived_seed(seed, "alignment"),
-        group=group,
-        share=group.share(len(X)),
-        on_device=isinstance(X, Tensor),
-    )
-    rounds = _Rounds(
-        stage,
-        optimizer,
-        random_stream(seed, "alignment batches", X.device),
-        n_rows=len(X),
-        batch_size=batch_size,
-        n_steps=auto_update_interval(group.sum(len(X)), settings.batch_size),
-        checkpoint=checkpoint,
-    )
-    P = nn.functional.one_hot(target, len(centers)).float()
-    settings = replace(settings, clustering_weight=1.0, reconstruction_weight=1.0)
-    loss = _loss(X, P, weight, settings, unit=spread)
+    dtype = resolve_precision(settings.precision, X.device, autoencoder)
+    hoods = PLAIN if settings.reconstruction_weight > 0 else hoods
+    with on_leading_components(autoencoder.encoder, X, hoods) as (encoder, x):
+        model = _model(encoder, autoencoder.decoder, centers, X.device, settings)
+        target = torch.from_numpy(labels).long().to(X.device)
+        spread = _spread(model, x, target, weight, workers, group)
+        seed = group.own_seed(settings.seed)
+        batch_size = min(group.own_batch(settings.batch_size), len(x))
+        optimizer = ShardedOptimizer(
+            model,
+            _ALIGNMENT,
+            batch_size=batch_size,
+            workers=workers,
+            dtype=dtype,
+            seed=derived_seed(seed, "alignment"),
+            group=group,
+            share=group.share(len(x)),
+            on_device=isinstance(x, Tensor),
+        )
+        rounds = _Rounds(
+            stage,
+            optimizer,
+            random_stream(seed, "alignment batches", X.device),
+            n_rows=len(x),
+            batch_size=batch_size,
+            n_steps=auto_update_interval(group.sum(len(x)), settings.batch_size),
+            checkpoint=checkpoint,
+        )
+        P = nn.functional.one_hot(target, len(centers)).float()
+        of_partition = replace(settings, clustering_weight=1.0, reconstruction_weight=1.0)
+        loss = _loss(x, P, weight, of_partition, unit=spread)
+
+        def wrong() -> float:
+            log_Q = _assign_all(optimizer.module, x, settings.alpha, workers)
+            return _misaligned(log_Q.argmax(dim=1), target, len(centers), weight, group)
+
+        _follow(rounds, loss, wrong)
+    autoencoder.eval()
+    return model.centers.detach().cpu().numpy().astype(np.float64)
+
+
+def _follow(rounds: _Rounds, loss: Loss, share_wrong: Callable[[], float]) -> None:
+    """Rounds at the full learning rate and then at a falling one, unless all is well before."""
     n_held, n_falling = (rounds.progress.get(name, 0) for name in ("n_held", "n_falling"))
     while n_falling < _FALLING_ROUNDS:
-        if not n_falling:
-            log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
-            wrong = _misaligned(log_Q.argmax(dim=1), target, len(centers), weight, group)
-            if wrong <= _MISALIGNED:
-                break
+        wrong = 0.0 if n_falling else share_wrong()
+        if not n_falling and wrong <= _MISALIGNED:
+            break
         learning_rate = (1.0 - n_falling / _FALLING_ROUNDS) * _ALIGNMENT.learning_rate
         rounds.run(loss, learning_rate, {"n_held": n_held, "n_falling": n_falling})
-        if n_falling or wrong <= _ROUGHLY_ALIGNED or n_held == _MOST_HELD_ROUNDS:
+        if wrong <= _ROUGHLY_ALIGNED or n_held == _MOST_HELD_ROUNDS:
             n_falling += 1
         else:
             n_held += 1
     rounds.finish({"n_falling": _FALLING_ROUNDS})  # whoever resumes this needs no more
-    autoencoder.eval()
-    return model.centers.detach().cpu().numpy().astype(np.float64)
 
 
 def _spread(
@@ -227,7 +244,7 @@ def self_train(
 
     The ranks of a `group` have some of the rows each, and decide by the sums over all of them.
     """
-    model = _model(autoencoder, centers, X, settings)
+    model = _model(autoencoder.encoder, autoencoder.decoder, centers, X.device, settings)
     batch_size = min(group.own_batch(settings.batch_size), len(X))
     seed = group.own_seed(settings.seed)
     optimizer = ShardedOptimizer(

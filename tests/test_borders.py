@@ -39,22 +39,27 @@ def test_what_a_hyperplane_leaves_is_what_ridge_regression_leaves(n_spanning, n_
     np.testing.assert_allclose(left, list(map(left_by_hyperplane, x, spanning)), rtol=1e-9)
 
 
-def closest_clusters(X, labels, n_spanning):
-    """The same as one pass over all rows, of any two clusters with more than one row."""
-    found = labels.copy()
-    for row, x in enumerate(X):
-        left = {}
-        for cluster in np.unique(labels):
+def all_left(X, labels, n_spanning):
+    """What each cluster leaves of all rows, where all have more than one row."""
+    left = {}
+    for cluster in np.unique(labels):
+        left[cluster] = []
+        n = min(n_spanning, (labels == cluster).sum() - 1)
+        for row, x in enumerate(X):
             others = np.flatnonzero((labels == cluster) & (np.arange(len(X)) != row))
-            n = min(n_spanning, (labels == cluster).sum() - 1)
             nearest = others[np.argsort(np.square(X[others] - x).sum(axis=1))[:n]]
-            left[cluster] = left_by_hyperplane(x, X[nearest])
-        found[row] = min(left, key=left.get)
-    return found
+            left[cluster].append(left_by_hyperplane(x, X[nearest]))
+    return left
+
+
+def closest_clusters(X, labels, n_spanning):
+    """The same as one pass over all rows."""
+    left = all_left(X, labels, n_spanning)
+    return np.array(list(left))[np.argmin(list(left.values()), axis=0)]
 
 
 @pytest.mark.parametrize(
-    ("factor", "most", "n_spanning"), [(1.0, 200, 5), (6.0, 20, 20), (6.0, 200, 33)]
+    ("factor", "most", "n_spanning"), [(1.0, 200, 5), (6.0, 20, 20), (6.0, 200, 30)]
 )
 def test_a_row_goes_to_the_cluster_whose_hyperplane_leaves_least(
     monkeypatch, factor, most, n_spanning
@@ -62,6 +67,7 @@ def test_a_row_goes_to_the_cluster_whose_hyperplane_leaves_least(
     monkeypatch.setattr(borders_module, "_SPANNING", factor)
     monkeypatch.setattr(borders_module, "_MOST_SPANNING", most)
     monkeypatch.setattr(borders_module, "_BORDER", np.inf)
+    monkeypatch.setattr(borders_module, "_CLEARLY", np.inf)
     random = np.random.default_rng(0)
     X = random.normal(size=(90, 7))
     labels = random.integers(3, size=90)
@@ -72,6 +78,28 @@ def test_a_row_goes_to_the_cluster_whose_hyperplane_leaves_least(
     np.testing.assert_array_equal(once, expected)
     monkeypatch.setattr(borders_module, "_PASSES", 2)
     np.testing.assert_array_equal(moved(X, labels)[1], closest_clusters(X, expected, n_spanning))
+
+
+def test_only_rows_that_no_cluster_clearly_leaves_least_of_are_compared_again(monkeypatch):
+    monkeypatch.setattr(borders_module, "_BORDER", np.inf)
+    random = np.random.default_rng(0)
+    labels = random.integers(3, size=90)
+    X = random.normal(size=(90, 7)) + np.eye(3, 7)[labels]
+    compared, closest = [], borders_module._closest
+
+    def spy(x, labels, near, n_spanning, workers):
+        compared.append((x.numpy(), labels.numpy(), [set(rows.tolist()) for rows in near]))
+        return closest(x, labels, near, n_spanning, workers)
+
+    monkeypatch.setattr(borders_module, "_closest", spy)
+    moved(X, labels)
+    x, before, first = compared[0]
+    left = all_left(x, before, 30)
+    least, second, _ = np.sort(list(left.values()), axis=0)
+    assert first == 3 * [set(range(90))]
+    assert compared[1][2] == 3 * [set(np.flatnonzero(second <= 1.5 * least))]
+    sizes = [len(near[0]) for _, _, near in compared]
+    assert len(sizes) == 4 and 90 > sizes[1] > sizes[3] > 0
 
 
 def stripes(n_rows=900, n_features=20, gap=1.0):
@@ -139,7 +167,7 @@ def test_many_rows_are_compared_within_blocks(monkeypatch):
     )
     assert borders_module._MOST_SPANNING > 120 == round(6.0 * 400**0.5)
     rows, mended = moved(X, labels)
-    assert sizes == 6 * [(800, 120)]
+    assert sizes == 3 * borders_module._PASSES * [(800, 120)]
     assert told == {500, 800}
     assert (np.diff(rows) > 0).all()
     assert (mended != of_stripe).mean() < 0.05
@@ -159,7 +187,7 @@ def test_a_row_that_the_others_have_left_alone_stays():
     labels = torch.from_numpy(np.where(np.arange(900) == 100, 2, of_stripe))
     near = 3 * [torch.arange(900)]
     with Workers(1) as workers:
-        after = borders_module._closest(torch.from_numpy(X), labels, near, 20, workers)
+        after, _ = borders_module._closest(torch.from_numpy(X), labels, near, 20, workers)
     assert after[100] == 2
     assert (after == 2).sum() == 1
 
@@ -168,7 +196,9 @@ def test_no_cluster_is_left_without_rows(monkeypatch):
     X, of_stripe = stripes()
     labels = np.where(np.arange(900) % 10 == 0, 2, of_stripe)
     assert (moved(X, labels)[1] != labels).any()
-    monkeypatch.setattr(borders_module, "_closest", lambda x, labels, *_: labels.clamp_max(1))
+    monkeypatch.setattr(
+        borders_module, "_closest", lambda x, labels, *_: (labels.clamp_max(1), labels < 9)
+    )
     np.testing.assert_array_equal(moved(X, labels)[1], labels)
 
 
@@ -207,7 +237,7 @@ def aligned(monkeypatch):
     seen, align = [], estimator_module.align
 
     def spy(*args):
-        seen.append((args[4], args[-1]))
+        seen.append((args[4], args[-2]))
         return align(*args)
 
     monkeypatch.setattr(estimator_module, "align", spy)

@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_pretraining import SETTINGS
+from quick import quick, wide_blobs
 from torch import nn
 
-from skdec._first_layer import first_linear, on_components
+import skdec._estimator as estimator_module
+from skdec._first_layer import first_linear, on_components, on_leading_components
 from skdec._neighborhoods import Neighborhoods
-from skdec._pretraining import _on_leading_components, _Training
 
 
 def drawn(*layers):
@@ -72,12 +72,11 @@ def test_what_is_learned_on_components_is_of_the_network_afterwards(name):
     assert not torch.allclose(network(x), before, atol=0.01)
 
 
-def training_of(n_rows, n_features, workers, n_components=50):
-    """Of random rows, with their axes."""
+def rows_and_axes(n_rows, n_features, n_components=50):
+    """Random rows, and neighbourhoods with their axes."""
     X = torch.randn(n_rows, n_features, generator=torch.Generator().manual_seed(0))
     hoods = Neighborhoods(n_components if n_features > 100 else None, 5)
-    hoods = hoods.with_axes(X.numpy().__getitem__, np.arange(n_rows), seed=0)
-    return _Training(X, torch.ones(n_rows), SETTINGS, workers, torch.float32, hoods=hoods)
+    return X, hoods.with_axes(X.numpy().__getitem__, np.arange(n_rows), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -86,26 +85,42 @@ def training_of(n_rows, n_features, workers, n_components=50):
     + [(100, 120, 50, None)],
 )
 def test_training_with_neighbours_is_of_100_components_or_more(
-    workers, n_rows, n_features, n_components, expected
+    n_rows, n_features, n_components, expected
 ):
-    training = training_of(n_rows, n_features, workers, n_components)
+    X, hoods = rows_and_axes(n_rows, n_features, n_components)
     encoder = drawn(lambda: nn.Linear(n_features, 4))
-    with _on_leading_components(encoder, training) as (inside, rows):
-        assert (rows is training) == (expected is None)
+    with on_leading_components(encoder, X, hoods) as (inside, rows):
+        assert (rows is X) == (expected is None)
         n_inputs = expected or n_features
-        assert rows.X.shape == (n_rows, n_inputs) and first_linear(inside).in_features == n_inputs
+        assert rows.shape == (n_rows, n_inputs) and first_linear(inside).in_features == n_inputs
         if expected:
-            spread = rows.X.var(dim=0)
+            spread = rows.var(dim=0)
             assert bool((spread[:-1] >= spread[1:] - 1e-6).all())
     assert first_linear(encoder).in_features == n_features
 
 
-def test_a_network_that_begins_otherwise_is_trained_as_it_is(workers):
-    training = training_of(150, 120, workers)
+def test_a_network_that_begins_otherwise_is_trained_as_it_is():
+    X, hoods = rows_and_axes(150, 120)
     for first in (lambda: nn.LayerNorm(120), lambda: nn.Linear(120, 4, bias=False)):
         encoder = drawn(first)
-        with _on_leading_components(encoder, training) as (inside, rows):
-            assert inside is encoder and rows is training
+        with on_leading_components(encoder, X, hoods) as (inside, rows):
+            assert inside is encoder and rows is X
+
+
+@pytest.mark.parametrize(("pretraining", "n_axes"), [("neighbors", 100), ("end-to-end", None)])
+def test_partitions_are_taken_over_on_components_if_these_were_trained_on(
+    monkeypatch, pretraining, n_axes
+):
+    seen, align = [], estimator_module.align
+
+    def spy(*args):
+        axes = args[-1].axes
+        seen.append(None if axes is None else len(axes))
+        return align(*args)
+
+    monkeypatch.setattr(estimator_module, "align", spy)
+    quick(3, pretraining=pretraining, init="auto", max_iter=0).fit(wide_blobs()[0])
+    assert seen == [n_axes]
 
 
 def test_a_fit_does_not_import_the_compiler_of_torch():

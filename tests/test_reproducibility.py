@@ -93,7 +93,7 @@ from sklearn.datasets import load_digits
 import skdec._self_training
 from skdec import DECClustering
 # After so little training it takes all rounds to follow a partition, and more of them tell no more.
-skdec._self_training._MOST_ALIGNMENT_ROUNDS = 2
+skdec._self_training._MOST_HELD_ROUNDS = 0
 X = load_digits().data[:900]
 in_bfloat16 = skdec._backend._multiplies_in_bfloat16(torch.device("cpu"))
 for precision in ("auto", "float32") if in_bfloat16 else ("float32",):

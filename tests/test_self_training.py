@@ -8,6 +8,8 @@ from torch import nn
 
 from skdec import _self_training
 from skdec._callbacks import SILENT, Task
+from skdec._first_layer import first_linear
+from skdec._neighborhoods import PLAIN, Neighborhoods
 from skdec._networks import Architecture, weights_of
 from skdec._objectives import kl_divergence, log_soft_assignment, target_distribution
 from skdec._optimization import OptimizerSettings, ShardedOptimizer
@@ -442,13 +444,13 @@ def test_verbose_prints_a_line_for_each_round(workers, capsys):
 # --- Taking over a partition ---
 
 
-def aligned(network, X, labels, workers):
+def aligned(network, X, labels, workers, settings=SETTINGS, hoods=PLAIN):
     """Labels by the nearest centre after `align` from the means of the labels' rows."""
     with torch.no_grad():
         Z = network.encoder(X).numpy()
     centers = np.stack([Z[labels == k].mean(axis=0) for k in np.unique(labels)]).astype(float)
     weight = torch.ones(len(X))
-    centers = align(network, centers, X, weight, labels, SETTINGS, workers)
+    centers = align(network, centers, X, weight, labels, settings, workers, hoods=hoods)
     with torch.no_grad():
         log_Q = log_soft_assignment(network.encoder(X), torch.from_numpy(centers).float(), 1.0)
     return log_Q.argmax(dim=1).numpy()
@@ -472,3 +474,77 @@ def test_a_partition_is_taken_over_with_its_smallest_cluster(workers):
     found = aligned(network, X, labels, workers)
     assert (found == labels)[labels == 2].any()
     assert (found == labels).mean() >= 0.995
+
+
+class Followed:
+    """Rounds that record their learning rates; shares of rows that are wrong before each."""
+
+    def __init__(self, shares, progress=None):
+        self.shares, self.progress, self.rates, self.done = iter(shares), progress or {}, [], None
+
+    def run(self, loss, learning_rate, progress):
+        self.rates.append(learning_rate)
+        self.done = progress
+
+    def finish(self, progress):
+        self.finished = progress
+
+    def follow(self):
+        _self_training._follow(self, None, lambda: next(self.shares))
+        assert next(self.shares, None) is None
+        return self.rates
+
+
+FALLING = pytest.approx([0.02, 0.02 * 2 / 3, 0.02 / 3])
+
+
+@pytest.mark.parametrize(
+    ("shares", "n_held", "falls"),
+    [
+        ([0.004], 0, False),
+        ([0.3, 0.1, 0.005], 2, False),
+        ([0.02], 0, True),
+        ([0.021, 0.006], 1, True),
+        (27 * [0.5], 26, True),
+    ],
+)
+def test_the_learning_rate_falls_once_a_partition_is_roughly_taken_over(shares, n_held, falls):
+    rounds = Followed(shares)
+    rates = rounds.follow()
+    assert rates[:n_held] == n_held * [0.02]
+    assert rates[n_held:] == (FALLING if falls else [])
+    assert Followed([], rounds.finished).follow() == []
+
+
+def test_rounds_go_on_where_they_were():
+    assert Followed([0.01], {"n_held": 5, "n_falling": 0}).follow() == FALLING
+    assert Followed([], {"n_held": 5, "n_falling": 1}).follow() == pytest.approx(
+        [0.02 * 2 / 3, 0.02 / 3]
+    )
+    assert len(Followed(3 * [1.0], {"n_held": 24, "n_falling": 0}).follow()) == 5
+
+
+@pytest.mark.parametrize("reconstruction_weight", [0.0, 1.0])
+def test_a_partition_is_taken_over_on_the_components_that_the_network_was_trained_on(
+    workers, monkeypatch, reconstruction_weight
+):
+    random = np.random.default_rng(0)
+    labels = np.arange(300) % 2
+    X = random.normal(size=(300, 120)).astype(np.float32) + 2.0 * labels[:, None].astype("f")
+    hoods = Neighborhoods(50, 5).with_axes(X.__getitem__, np.arange(300), 0)
+    architecture = ARCHITECTURE._replace(n_features=120, hidden_dims=(16,))
+    network = architecture.build(0)
+    widths, loss = set(), _self_training._loss
+
+    def spy(X, *args, **kwargs):
+        widths.add(X.shape[1])
+        return loss(X, *args, **kwargs)
+
+    monkeypatch.setattr(_self_training, "_loss", spy)
+    settings = replace(SETTINGS, reconstruction_weight=reconstruction_weight)
+    found = aligned(network, torch.from_numpy(X), labels, workers, settings, hoods)
+    assert (found == labels).mean() > 0.99
+    assert widths == ({120} if reconstruction_weight else {100})
+    weight = first_linear(network.encoder).weight.detach().numpy()
+    outside = weight - weight @ hoods.axes.T @ hoods.axes
+    assert (np.abs(outside).max() < 1e-4) == (not reconstruction_weight)
