@@ -4,7 +4,9 @@ For each number of rows a process of its own fits to a file written for it. What
 anonymous memory, at most, less what importing torch and skdec takes; pages of the file that the
 system keeps in memory while nobody else needs it are not the fit's. Linux only.
 
-    python benchmarks/memory.py --rows 20000 60000 1000000
+    python benchmarks/memory.py --rows 20000 60000 1000000 [--data DIR]
+
+With `--data` they are made from MNIST's, of which rows at borders of clusters are moved.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from datasets import load
 from machine import describe_machine
 from numpy.lib.format import open_memmap
+from scaling import images
 
 N_FEATURES, N_CLUSTERS, BLOCK = 784, 10, 10_000
 
@@ -84,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--folder", type=Path, help="where to write the files")
+    parser.add_argument("--data", type=Path, help="folder with mnist.npz, for images like those")
     parser.add_argument(
         "--set",
         nargs="*",
@@ -98,7 +103,10 @@ def main() -> None:
     for n_rows in args.rows:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             path = Path(folder) / "images.npy"
-            write_images(path, n_rows)
+            if args.data:
+                np.save(path, images(load("mnist", args.data)[0], n_rows))
+            else:
+                write_images(path, n_rows)
             params = [f"n_clusters={N_CLUSTERS}", *args.set]
             imported, extra, seconds = measure(path, params)
             size = path.stat().st_size
