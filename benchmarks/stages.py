@@ -25,8 +25,8 @@ from stopwatch import STAGES, timed_fit, warm_up
 
 from skdec import DECClustering
 from skdec._backend import resolve_precision
+from skdec._first_layer import _TRAINED_COMPONENTS
 from skdec._optimization import number_of_shards
-from skdec._pretraining import _TRAINED_COMPONENTS
 from skdec.metrics import clustering_accuracy
 
 

@@ -63,3 +63,22 @@ def test_public_names_are_documented_with_all_their_parameters():
     doc = skdec.DECClustering.__doc__
     for name in skdec.DECClustering().get_params():
         assert re.search(rf"^    {name} : ", doc, flags=re.MULTILINE), name
+
+
+def test_every_benchmark_finds_what_it_imports():
+    # They reach into the package, and nobody runs them all after a change.
+    code = (
+        "import importlib, pathlib, sys\n"
+        "sys.modules.update(dict.fromkeys(('clustpy', 'h5py', 'umap')))\n"  # not installed
+        "for path in sorted(pathlib.Path.cwd().glob('*.py')):\n"
+        "    print(importlib.import_module(path.stem).__doc__.splitlines()[0])\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "benchmarks",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert len(shown.stdout.splitlines()) == len(list((ROOT / "benchmarks").glob("*.py"))) > 10
