@@ -135,6 +135,14 @@ def test_rows_in_the_midst_of_their_cluster_are_not_at_a_border():
     assert far[rows].max() < 5
 
 
+@pytest.mark.parametrize(("squared", "is_at_border"), [(1.9, True), (2.1, False)])
+def test_a_border_is_where_another_cluster_is_at_most_twice_as_far(squared, is_at_border):
+    # Of each row's own cluster the nearest is one away.
+    X = np.array([[0.0], [1.0], [-(squared**0.5)], [-(squared**0.5) - 1.0]], dtype=np.float32)
+    rows, _ = moved(X, np.array([0, 0, 1, 1]))
+    assert rows.tolist() == ([0, 2] if is_at_border else [])
+
+
 @pytest.mark.parametrize("factor", [1.0, 1024.0, 2.0**-10])
 def test_scale_threads_and_pieces_do_not_matter(factor, monkeypatch):
     X, of_stripe = stripes()
