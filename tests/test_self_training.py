@@ -480,11 +480,11 @@ class Followed:
     """Rounds that record their learning rates; shares of rows that are wrong before each."""
 
     def __init__(self, shares, progress=None):
-        self.shares, self.progress, self.rates, self.done = iter(shares), progress or {}, [], None
+        self.shares, self.progress, self.rates, self.said = iter(shares), progress or {}, [], []
 
     def run(self, loss, learning_rate, progress):
         self.rates.append(learning_rate)
-        self.done = progress
+        self.said.append(progress)
 
     def finish(self, progress):
         self.finished = progress
@@ -516,12 +516,12 @@ def test_the_learning_rate_falls_once_a_partition_is_roughly_taken_over(shares, 
     assert Followed([], rounds.finished).follow() == []
 
 
-def test_rounds_go_on_where_they_were():
-    assert Followed([0.01], {"n_held": 5, "n_falling": 0}).follow() == FALLING
-    assert Followed([], {"n_held": 5, "n_falling": 1}).follow() == pytest.approx(
-        [0.02 * 2 / 3, 0.02 / 3]
-    )
-    assert len(Followed(3 * [1.0], {"n_held": 24, "n_falling": 0}).follow()) == 5
+@pytest.mark.parametrize("shares", [27 * [0.5], [0.5, 0.5, 0.01]])
+def test_rounds_go_on_where_they_were(shares):
+    rounds = Followed(shares)
+    rates = rounds.follow()
+    for k, progress in enumerate(rounds.said):
+        assert Followed(shares[k:], progress).follow() == rates[k:]
 
 
 @pytest.mark.parametrize("reconstruction_weight", [0.0, 1.0])
