@@ -14,8 +14,8 @@ from ._batching import row_blocks
 from ._hyperplanes import RIDGE
 from ._threads import Workers
 
-# The hyperplane of a cluster goes through so many of its rows, the nearest ones, times the root of
-# the number of rows of a cluster on average, at most through as many as these and through so many.
+# The hyperplane of a cluster goes through its nearest rows: the first number times the root of the
+# rows that a cluster has on average, but not through more than it has then, nor than the second.
 _SPANNING, _MOST_SPANNING = 6.0, 200
 
 # A row may go to another cluster of which a row is nearer than the nearest one of its own cluster,
