@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -77,9 +76,6 @@ _MOST_CLUSTERS, _MOST_JOINED_GROUPS, _PRICE = 150, 1_000, 0.03
 # in the input; k-means of the input is judged in the input alone.
 _EMBEDDING_WEIGHT = 2 / 3
 
-# The consensus is that of the partitions whose scores are within this of the best.
-_CONSENSUS_MARGIN = 0.03
-
 # What a score lacks to 1 is at least so much.
 _LEAST_LACKING = 1e-6
 
@@ -87,10 +83,8 @@ _LEAST_LACKING = 1e-6
 # rows have one too.
 _AVERAGE_ROWS = 100
 
-# A candidate is less probable to be the right one than the best by a factor of e for each time that
-# its score is lower by the first number times the square of what the best lacks to 1, or by the
-# second if that is less. Those less probable than the third are left out.
-_DOUBT, _MOST_DOUBT, _LEAST_PROBABILITY = 2.0, 0.005, 1e-3
+# Candidates that are so many times less probable to be the right one than the best do not count.
+_LEAST_PROBABILITY = 1e-3
 
 _K_MEANS_OF_INPUT = "k-means, input"
 
@@ -228,13 +222,16 @@ def best_partition(
     }
     if not candidates:
         return None
-    if groupings[0]:
-        scores = _scores(judges, candidates)
-        is_good = scores >= scores.max() - _CONSENSUS_MARGIN
-        agreeing = list(compress(candidates.values(), is_good))
-        groups = groupings[0][-1].labels_
-        candidates["consensus"] = _consensus(agreeing, groups, judge.weight, n_clusters)
-    chosen = _chosen(judges, candidates, n_clusters)
+    probability = _probabilities(judges, candidates, n_clusters)
+    if groupings[0] and np.count_nonzero(probability) > 1:
+        candidates["consensus"] = _consensus(
+            list(candidates.values()),
+            probability,
+            groupings[0][-1].labels_,
+            judge.weight,
+            n_clusters,
+        )
+    chosen = _closest_to_all(candidates, probability, judge.weight)
     scores = dict(zip(candidates, _scores(judges, candidates).tolist(), strict=True))
     ranked = sorted(scores, key=lambda name: (name != chosen, -scores[name]))
     labels = candidates[chosen]
@@ -275,23 +272,37 @@ def _weighted(of_input: np.ndarray, of_embedding: np.ndarray) -> np.ndarray:
     return (1.0 - _EMBEDDING_WEIGHT) * of_input + _EMBEDDING_WEIGHT * of_embedding
 
 
-def _chosen(judges: Sequence[Judge], candidates: dict[str, np.ndarray], n_clusters: int) -> str:
-    """Name of the candidate that is expected to agree most with the right one.
+def _probabilities(
+    judges: Sequence[Judge], candidates: dict[str, np.ndarray], n_clusters: int
+) -> np.ndarray:
+    """How probable each candidate is to be the right one, in units of the best.
 
-    Scores that differ by little mean little, the less the more edges lead out of the clusters: the
-    best of many may be so by chance. Where one leads clearly it is chosen, else the one closest to
-    all that may be right. k-means of the input, the simplest, is chosen wherever it is the best.
+    Scores that differ by little mean little, the less the more edges lead out of the clusters in
+    the input: training parts clusters in the embedding, whether right or wrong. A candidate is less
+    probable by a factor of e for each time that its score is behind by the square of what the best
+    one's score in the input lacks to 1. k-means of the input, the simplest, is the right one
+    wherever it is the best.
     """
-    names, weight = list(candidates), judges[0].weight
-    scores = _scores(judges, candidates, _advantage(n_clusters / len(weight), judges[0].n_pairs))
+    names, n_pairs = list(candidates), judges[0].n_pairs
+    scores = _scores(judges, candidates, _advantage(n_clusters / len(judges[0].weight), n_pairs))
     best = names[scores.argmax()]
     if best == _K_MEANS_OF_INPUT:
-        return best
-    doubt = max(min(_DOUBT * (1.0 - scores.max()) ** 2, _MOST_DOUBT), 1e-12)
-    probability = np.exp((scores - scores.max()) / doubt)
-    probability[probability <= _LEAST_PROBABILITY] = 0.0
-    agreements = _agreements(list(candidates.values()), weight)
-    return names[(agreements @ probability).argmax()]
+        return np.array([float(name == best) for name in names])
+    doubt = (1.0 - judges[0].score(candidates[best])) ** 2
+    probability = np.exp((scores - scores.max()) / max(doubt, _LEAST_LACKING**2))
+    return np.where(probability > _LEAST_PROBABILITY, probability, 0.0)
+
+
+def _closest_to_all(
+    candidates: dict[str, np.ndarray], probability: np.ndarray, weight: np.ndarray
+) -> str:
+    """Name of the candidate that is expected to agree most with the right one.
+
+    That is one of the first, which have a `probability`. Where one leads clearly it is itself the
+    closest, else one between all that may be right.
+    """
+    agreements = _agreements(list(candidates.values()), weight)[:, : len(probability)]
+    return list(candidates)[(agreements @ probability).argmax()]
 
 
 def _advantage(clusters_per_row: float, n_pairs: float) -> float:
@@ -428,14 +439,19 @@ def _candidates(
 
 
 def _consensus(
-    partitions: list[np.ndarray], groups: np.ndarray, weight: np.ndarray, n_clusters: int
+    partitions: Sequence[np.ndarray],
+    probability: np.ndarray,
+    groups: np.ndarray,
+    weight: np.ndarray,
+    n_clusters: int,
 ) -> np.ndarray:
-    """A partition that agrees with all: average linkage of how often they part two groups.
+    """A partition between all: average linkage of how probable two groups of rows are to be parted.
 
     Evidence accumulation (Fred and Jain, "Combining Multiple Clusterings Using Evidence
     Accumulation", IEEE PAMI 2005), for groups of rows in place of rows.
     """
-    clusters = hstack([indicators(labels) for labels in partitions]).tocsr()
+    probable = zip(partitions, probability, strict=True)
+    clusters = hstack([indicators(labels) * math.sqrt(p) for labels, p in probable if p]).tocsr()
     member = indicators(groups)
     shares = (member.T @ (clusters * weight[:, None])).toarray() / (member.T @ weight)[:, None]
     linkage = AgglomerativeClustering(n_clusters, metric="sqeuclidean", linkage="average")

@@ -22,11 +22,12 @@ from skdec._initialization import (
     _advantage,
     _agreements,
     _all_edges,
-    _chosen,
+    _closest_to_all,
     _consensus,
     _embedding_judge,
     _likeliest,
     _mutual_judge,
+    _probabilities,
     _scores,
     _with_gaussian_borders,
     best_partition,
@@ -334,7 +335,7 @@ def test_the_consensus_outvotes_the_errors_of_its_members():
         partitions.append(random.permutation(3)[labels])  # which number means which is open
     groups = np.repeat(np.arange(len(truth)), 5)
     rows = [labels[groups] for labels in partitions]
-    consensus = _consensus(rows, groups, np.ones(len(groups)), 3)
+    consensus = _consensus(rows, np.ones(7), groups, np.ones(len(groups)), 3)
     assert max(adjusted_rand_score(truth, labels) for labels in partitions) < 0.9
     assert adjusted_rand_score(truth[groups], consensus) == 1.0
 
@@ -344,15 +345,42 @@ def test_the_consensus_takes_a_weight_of_two_for_a_row_given_twice():
     groups = np.repeat(np.arange(12), 10)
     partitions = [random.integers(3, size=120) for _ in range(3)]
     weight = random.integers(1, 4, size=120)
-    weighted = _consensus(partitions, groups, weight.astype(float), 3)
+    weighted = _consensus(partitions, np.ones(3), groups, weight.astype(float), 3)
     repeated = _consensus(
         [np.repeat(labels, weight) for labels in partitions],
+        np.ones(3),
         np.repeat(groups, weight),
         np.ones(weight.sum()),
         3,
     )
     assert np.array_equal(np.repeat(weighted, weight), repeated)
-    assert not np.array_equal(weighted, _consensus(partitions, groups, np.ones(120), 3))
+    plain = _consensus(partitions, np.ones(3), groups, np.ones(120), 3)
+    assert not np.array_equal(weighted, plain)
+
+
+def test_the_consensus_is_that_of_the_probable_ones():
+    random = np.random.default_rng(0)
+    one, other, third = (random.integers(3, size=60) for _ in range(3))
+    groups = np.arange(60)
+    partitions, weight = [one, other, third], np.ones(60)
+    of_two = _consensus(partitions, np.array([1.0, 0.5, 0.0]), groups, weight, 3)
+    assert np.array_equal(of_two, _consensus([one, other], np.array([1.0, 0.5]), groups, weight, 3))
+    assert adjusted_rand_score(one, of_two) > adjusted_rand_score(other, of_two)
+    nearly = _consensus(partitions, np.array([0.02, 1.0, 0.02]), groups, weight, 3)
+    assert adjusted_rand_score(other, nearly) == 1.0
+
+
+def test_a_consensus_closer_to_all_that_may_be_right_is_taken():
+    # Five partitions of 40 rows, of which each has other rows wrong, and what they have in common.
+    truth = np.repeat([0, 1], 20)
+    wrong = np.array([np.isin(np.arange(40) % 20, [2 * k, 2 * k + 1]) for k in range(5)])
+    candidates = {f"spectral, {k}": np.where(wrong[k], 1 - truth, truth) for k in range(5)}
+    weight, alike = np.ones(40), np.ones(5)
+    consensus = _consensus(list(candidates.values()), alike, np.arange(40), weight, 2)
+    assert adjusted_rand_score(truth, consensus) == 1.0
+    with_it = {**candidates, "consensus": consensus}
+    assert _closest_to_all(with_it, alike, weight) == "consensus"
+    assert _closest_to_all(with_it, np.array([1.0, *np.full(4, 0.05)]), weight) == "spectral, 0"
 
 
 @pytest.mark.parametrize(
@@ -372,6 +400,11 @@ def test_k_means_of_the_input_wins_ties_but_not_where_it_has_few_rows_to_a_cente
     assert (lead + _advantage(n_clusters / n_rows, 2.1 * n_rows) > 0.0) == taken
 
 
+def chosen_of(judges, candidates, n_clusters):
+    probability = _probabilities(judges, candidates, n_clusters)
+    return _closest_to_all(candidates, probability, judges[0].weight)
+
+
 class ListJudge:
     """Has a score for each of the given partitions."""
 
@@ -387,12 +420,13 @@ class ListJudge:
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ((0.9, 0.898, 0.897), "b"),  # 0.005 says e times less probable
-        ((0.9, 0.897, 0.898), "c"),
-        ((0.9, 0.892, 0.891), "a"),
-        ((0.99, 0.988, 0.987), "a"),  # 0.0002 does
-        ((0.99, 0.98998, 0.98992), "b"),
-        ((1.0, 0.98999, 0.98998), "a"),  # nothing is right beside it
+        ((0.9, 0.896, 0.894), "b"),  # 0.01 says e times less probable
+        ((0.9, 0.894, 0.896), "c"),
+        ((0.9, 0.884, 0.882), "a"),
+        ((0.99, 0.988, 0.987), "a"),  # 0.0001 does
+        ((0.99, 0.98996, 0.98994), "b"),
+        ((0.5, 0.4, 0.35), "b"),  # 0.25 does
+        ((1.0, 0.99999, 0.99998), "a"),  # nothing is right beside it
     ],
 )
 def test_the_best_score_gives_way_to_two_partitions_that_agree_the_more_edges_lead_out(
@@ -404,7 +438,19 @@ def test_the_best_score_gives_way_to_two_partitions_that_agree_the_more_edges_le
         "c": np.array([1, 1, *np.arange(2, 12) % 2]),
     }
     judge = ListJudge(list(partitions.values()), scores)
-    assert _chosen([judge, judge], partitions, 2) == expected
+    assert chosen_of([judge, judge], partitions, 2) == expected
+
+
+def test_it_is_what_the_input_lacks_that_makes_scores_doubtful():
+    candidates = {"spectral": np.array([0]), "Ward": np.array([1]), "k-means": np.array([2])}
+    partitions = list(candidates.values())
+    of_input = ListJudge(partitions, (0.8, 0.79, 0.2))
+    of_embedding = ListJudge(partitions, (0.999, 0.998, 0.5))
+    scores = _scores([of_input, of_embedding], candidates)
+    expected = np.exp((scores - scores[0]) / 0.2**2)
+    assert 0.8 < expected[1] < 0.95 and expected[2] < 1e-3
+    found = _probabilities([of_input, of_embedding], candidates, 2)
+    assert found == pytest.approx([1.0, expected[1], 0.0])
 
 
 def test_k_means_of_the_input_that_is_the_best_does_not_give_way():
@@ -412,7 +458,7 @@ def test_k_means_of_the_input_that_is_the_best_does_not_give_way():
     judge = ListJudge(labels, (0.5, 0.499, 0.499))
     for name, expected in (("spectral", "Ward"), ("k-means, input", "k-means, input")):
         candidates = dict(zip((name, "Ward", "k-means"), labels, strict=True))
-        assert _chosen([judge, judge], candidates, 2) == expected
+        assert chosen_of([judge, judge], candidates, 2) == expected
 
 
 def test_a_clear_lead_decides_and_the_chosen_candidate_is_named_first():
@@ -423,7 +469,7 @@ def test_a_clear_lead_decides_and_the_chosen_candidate_is_named_first():
     scores = [partition.scores[name] for name in others]
     assert scores == sorted(scores, reverse=True)
     candidates = {"halves": np.where(y == 0, 0, 1 + np.arange(120) % 2), "k-means, input": y}
-    assert _chosen([judge, judge], candidates, 3) == "k-means, input"
+    assert chosen_of([judge, judge], candidates, 3) == "k-means, input"
 
 
 def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
@@ -513,8 +559,8 @@ def test_what_looks_alike_in_the_input_is_told_apart_in_the_embedding():
         )
     candidates = {"right": y, "cut": cut}
     assert of_input.score(cut) > of_input.score(y)
-    assert _chosen([of_input, of_input], candidates, 3) == "cut"
-    assert _chosen([of_input, of_embedding], candidates, 3) == "right"
+    assert chosen_of([of_input, of_input], candidates, 3) == "cut"
+    assert chosen_of([of_input, of_embedding], candidates, 3) == "right"
 
 
 def in_the_plane(Z):
@@ -602,11 +648,18 @@ def test_agreements_are_adjusted_rand_indices_of_weighted_rows():
     assert repeated[0, 1] != pytest.approx(expected, abs=1e-4)
 
 
-def test_the_consensus_is_a_candidate_where_there_are_groups():
-    X, _ = make_blobs(200, 3, centers=3, random_state=0)
-    _, partition = partition_of(X, X, 3)
-    assert {"consensus", "Ward, 6 groups, start 3", "spectral, 6 groups"} <= partition.scores.keys()
-    _, few = partition_of(X[:20], X[:20], 3)
+def test_the_consensus_is_a_candidate_where_several_may_be_right():
+    X, _ = make_moons(300, noise=0.2, random_state=0)
+    _, partition = partition_of(X, X, 6)
+    assert {
+        "consensus",
+        "Ward, 12 groups, start 3",
+        "spectral, 12 groups",
+    } <= partition.scores.keys()
+    separate, _ = make_blobs(200, 3, centers=3, random_state=0)
+    _, clear = partition_of(separate, separate, 3)
+    assert "Ward, 6 groups, start 3" in clear.scores and "consensus" not in clear.scores
+    _, few = partition_of(separate[:20], separate[:20], 3)
     assert few.scores.keys() == {"k-means, input", "k-means"}
 
 
