@@ -718,7 +718,8 @@ class DECClustering(
             embedding = Embedding(autoencoder, scaling, self.reconstruction_loss == "bce")
 
             with Workers(n_workers) as workers:
-                run = _Run(rows, x, weight, plan, embedding, workers, task, group)
+                nearest = pretrained.nearest
+                run = _Run(rows, x, weight, plan, embedding, nearest, workers, task, group)
                 fitted = partial(
                     self._attributes, X, back, sample_weight, plan, pretrained, workers
                 )
@@ -1238,8 +1239,9 @@ class DECClustering(
         at = judged_rows(len(run.x), plan.n_clusters, seed, group)
         Z = run.finite_embedding(at)
         judged = group.to_first(partial(numpy_rows, run.x), at)
+        nearest = run.nearest if len(at) == len(run.x) else None
         judge = group.first(
-            lambda weight: input_judge(judged, weight, plan.hoods, seed, workers),
+            lambda weight: input_judge(judged, weight, plan.hoods, seed, workers, nearest),
             run.rows.weight[at],
         )
         partition = group.first(
@@ -1495,8 +1497,9 @@ class _Plan(NamedTuple):
 class _Run(NamedTuple):
     """What the stages after pretraining have in common.
 
-    `x` are the distinct `rows` as the network takes them, of which `weight` are the weights. The
-    stages train the network of `embedding` in place.
+    `x` are the distinct `rows` as the network takes them, of which `weight` are the weights, and
+    `nearest` the rows nearest to each, if pretraining has found them. The stages train the network
+    of `embedding` in place.
     """
 
     rows: Rows
@@ -1504,6 +1507,7 @@ class _Run(NamedTuple):
     weight: Tensor
     plan: _Plan
     embedding: Embedding
+    nearest: np.ndarray | None
     workers: Workers
     task: Task
     group: Alone

@@ -146,21 +146,21 @@ def input_judge(
     hoods: Neighborhoods,
     seed: int,
     workers: Workers,
+    nearest: np.ndarray | None = None,
 ) -> Judge:
     """The judge of partitions in the input space; `x` gives the rows with the given numbers.
 
     No training changes its graph: states with different embeddings compare. The rows are those of
-    leading components, and the graph is that of the space in which the `hoods` are.
+    leading components, and the graph is that of the space in which the `hoods` are. The `nearest`
+    rows there are sought, unless enough of them are given.
     """
     rows = np.arange(len(weight))
     components = hoods.components(x, rows)
     leading = leading_components(components.__getitem__, rows, seed).of(rows)
-    neighbors = hoods.nearest(
-        hoods.places(components),
-        _N_JUDGED_NEIGHBORS,
-        lambda places, n_neighbors: nearest_neighbors(places, n_neighbors, workers),
-        workers,
-    )
+    places, n_sought = hoods.places(components), hoods.n_sought(_N_JUDGED_NEIGHBORS)
+    if nearest is None or nearest.shape[1] < n_sought:
+        nearest = nearest_neighbors(places, n_sought, workers)
+    neighbors = hoods.chosen(places, nearest, _N_JUDGED_NEIGHBORS, workers)
     return _mutual_judge(leading, weight, neighbors)
 
 

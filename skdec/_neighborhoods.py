@@ -82,22 +82,25 @@ class Neighborhoods(NamedTuple):
         """
         return components if self.n_components is None else _directions(components)
 
-    def nearest(
+    def n_sought(self, n_neighbors: int) -> int:
+        """Of how many of the nearest rows so many neighbours are chosen."""
+        return n_candidates(n_neighbors) if self.by_hyperplanes else n_neighbors
+
+    def chosen(
         self,
         places: np.ndarray,
+        nearest: np.ndarray,
         n_neighbors: int,
-        find: Callable[[np.ndarray, int], np.ndarray],
         workers: Workers,
         device: torch.device = CPU,
     ) -> np.ndarray:
-        """So many neighbours of each row, given its place.
+        """So many neighbours of each row, given its place and those `nearest` to it, in order.
 
-        Those that `find` finds by distance, nearest first, or the nearest by hyperplanes of more of
-        these, on the `device`.
+        The first of these, or the nearest by hyperplanes, found on the `device`.
         """
         if not self.by_hyperplanes:
-            return find(places, n_neighbors)
-        candidates = find(places, n_candidates(n_neighbors))
+            return nearest[:, :n_neighbors]
+        candidates = nearest[:, : self.n_sought(n_neighbors)]
         return nearest_by_hyperplanes(places, candidates, n_neighbors, workers, device)
 
 

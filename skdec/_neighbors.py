@@ -24,9 +24,10 @@ _TREE_DIMENSIONS = 16
 # Rows of a block, at most. A tree of ten dimensions takes a time that grows faster than they do.
 _BLOCK_ROWS = 2**17
 
-# Rows of which brute force looks at all pairs. Of more, rows are neighbours only in leaves of
-# so many at most, of so many trees: of MNIST's five nearest, these find 95 % (seed 0).
-_ALL_PAIRS_ROWS, _LEAF_ROWS, _N_TREES = 2**14, 2**12, 5
+# Wide rows of which all pairs are looked at wherever neighbours are sought. Of more, rows are
+# neighbours only in leaves of so many at most, of so many trees: of MNIST's five nearest, these
+# find 95 % (seed 0).
+ALL_PAIRS_ROWS, _LEAF_ROWS, _N_TREES = 2**14, 2**12, 5
 
 # Rows whose neighbours one thread finds at once by brute force.
 _QUERIES = 2048
@@ -112,7 +113,7 @@ def roughly_nearest_neighbors(
     if device != CPU:
         with suppress(torch.cuda.OutOfMemoryError):  # the CPU has more
             return _by_leaves(X, n_neighbors, seed, _OnDevice(device, *_ON_DEVICE), workers)
-    search = _OnProcessor(workers, _ALL_PAIRS_ROWS, _LEAF_ROWS)
+    search = _OnProcessor(workers, ALL_PAIRS_ROWS, _LEAF_ROWS)
     return _by_leaves(X, n_neighbors, seed, search, workers)
 
 

@@ -27,7 +27,7 @@ from ._distributed import ALONE, Alone
 from ._first_layer import Units, first_linear, on_leading_components
 from ._inference import apply_to_rows
 from ._neighborhoods import PLAIN, Neighborhoods
-from ._neighbors import roughly_nearest_neighbors
+from ._neighbors import ALL_PAIRS_ROWS, roughly_nearest_neighbors
 from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
@@ -76,12 +76,14 @@ class Pretrained(NamedTuple):
     """Weights by name and the mean loss of each epoch, layer-wise for each layer in turn.
 
     `loss_curve` is that of the reconstruction: with neighbours of the decoder's, if it is trained.
+    `nearest` are the nearest rows of each row, where these are not just roughly the nearest.
     """
 
     weights: dict[str, np.ndarray]
     loss_curve: list[float]
     layerwise_loss_curves: list[list[float]]
     neighbor_loss_curve: list[float]
+    nearest: np.ndarray | None = None
 
 
 class PretrainingStopped(Exception):
@@ -143,16 +145,16 @@ def pretrain(
             group,
             hoods,
         )
-        layer_curves, curve, neighbor_curve = [], [], []
+        layer_curves, curve, neighbor_curve, nearest = [], [], [], None
         if by_neighbors:
-            neighbor_curve = _train_with_neighbors(module.encoder, training)
+            neighbor_curve, nearest = _train_with_neighbors(module.encoder, training)
             if settings.with_decoder:
                 Z = apply_to_rows(module.encoder, X, workers)
                 curve = _train_decoder(module, Z, training)
         else:
             layer_curves = [_train_pair(k, module, training) for k in layers]
             curve = training.run(module, training.reconstruction(), settings.steps, "autoencoder")
-    pretrained = Pretrained(weights_of(module), curve, layer_curves, neighbor_curve)
+    pretrained = Pretrained(weights_of(module), curve, layer_curves, neighbor_curve, nearest)
     if stage.cut_short:
         raise PretrainingStopped(pretrained)
     return pretrained
@@ -307,18 +309,22 @@ def _train_pair(k: int, module: nn.Module, training: _Training) -> list[float]:
     return training.run(pair, loss, settings.layerwise_steps, name, is_recordable(before))
 
 
-def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float]:
+def _train_with_neighbors(
+    encoder: nn.Module, training: _Training
+) -> tuple[list[float], np.ndarray | None]:
     """Keep each row and its neighbours together against all others.
 
     The neighbours are those in the input, found once. Each row of a mini-batch comes with one
-    neighbour, drawn at random; pairs are contrasted in groups.
+    neighbour, drawn at random; pairs are contrasted in groups. The mean loss of each epoch, and the
+    nearest rows as `Pretrained` has them.
     """
     settings, weight = training.settings, training.weight
     if not _is_trainable(encoder) or training.group.min(len(training.X)) <= 2:
-        return []
+        return [], None
     optimizer = replace(settings.optimizer, learning_rate=settings.neighbor_learning_rate)
     own = replace(training, settings=replace(settings, optimizer=optimizer))
-    neighbors = _neighbors_in_the_input(own).to(own.X.device)
+    nearest, neighbors = _neighbors_in_the_input(own)
+    neighbors = torch.from_numpy(neighbors).long().to(own.X.device)
     with on_leading_components(encoder, own.X, own.hoods) as (encoder, X):
 
         def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -331,7 +337,9 @@ def _train_with_neighbors(encoder: nn.Module, training: _Training) -> list[float
             return weight[rows] @ neighbor_contrast(Z, ends).ravel()[: len(rows)]
 
         own = replace(own, X=X)
-        return own.run(encoder, loss, settings.neighbor_steps, "neighbors")
+        curve = own.run(encoder, loss, settings.neighbor_steps, "neighbors")
+    are_exact = own.hoods.n_components is not None and len(own.X) <= ALL_PAIRS_ROWS
+    return curve, nearest if are_exact and own.group.size == 1 else None
 
 
 def _in_whole_groups(rows: Tensor) -> Tensor:
@@ -345,22 +353,17 @@ def _in_whole_groups(rows: Tensor) -> Tensor:
     return rows.repeat(-(-n_pairs // len(rows)))[:n_pairs].view(n_groups, _CONTRASTED_PAIRS)
 
 
-def _neighbors_in_the_input(training: _Training) -> Tensor:
-    """Numbers of the nearest rows of each row."""
+def _neighbors_in_the_input(training: _Training) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows nearest to each row, and of its neighbours among them."""
     hoods, n_rows = training.hoods, len(training.X)
     seed = derived_seed(training.settings.seed, "blocks")
     # A rank has only its share of a row's neighbours: more of its own would be further away.
     n_neighbors = math.ceil(hoods.n_neighbors * training.group.share(n_rows))
     places = hoods.places(hoods.components(partial(numpy_rows, training.X), np.arange(n_rows)))
     workers, device = training.workers, searching_device(training.X.device)
-    found = hoods.nearest(
-        places,
-        n_neighbors,
-        lambda places, n: roughly_nearest_neighbors(places, n, seed, workers, device),
-        workers,
-        device,
-    )
-    return torch.from_numpy(found).long()
+    n_sought = hoods.n_sought(n_neighbors)
+    nearest = roughly_nearest_neighbors(places, n_sought, seed, workers, device)
+    return nearest, hoods.chosen(places, nearest, n_neighbors, workers, device)
 
 
 def _train_decoder(

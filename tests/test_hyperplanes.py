@@ -89,13 +89,12 @@ def test_candidates_are_30_or_twice_as_many(wanted, expected):
 def test_neighbours_are_chosen_where_the_nearest_are_reliable():
     X, _ = stripes()
     with Workers(1) as workers:
-
-        def find(places, n_neighbors):
-            return nearest_neighbors(places, n_neighbors, workers)
-
+        nearest = nearest_neighbors(X, 40, workers)
+        plain, planes = (Neighborhoods(50, 5, by_hyperplanes=is_so) for is_so in (False, True))
         by_distance, by_hyperplanes = (
-            Neighborhoods(50, 5, chosen).nearest(X, 5, find, workers) for chosen in (False, True)
+            hoods.chosen(X, nearest, 5, workers) for hoods in (plain, planes)
         )
+    assert [hoods.n_sought(5) for hoods in (plain, planes)] == [5, 30]
     candidates, chosen = chosen_of(X, 5)
     np.testing.assert_array_equal(by_distance, candidates[:, :5])
     np.testing.assert_array_equal(by_hyperplanes, chosen)

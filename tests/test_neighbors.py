@@ -35,7 +35,7 @@ from skdec._initialization import (
     judged_rows,
     weighted_means,
 )
-from skdec._neighborhoods import PLAIN
+from skdec._neighborhoods import PLAIN, Neighborhoods
 from skdec._neighbors import (
     _by_leaves,
     edge_weights,
@@ -145,7 +145,7 @@ def test_trees_find_most_of_the_nearest_neighbors_in_many_dimensions(monkeypatch
     X = random.normal(size=(3000, 4)) @ random.normal(size=(4, 20))
     exact = neighbors_of(X, 5)
     np.testing.assert_array_equal(rough_neighbors_of(X, 5), exact)  # of so few, all pairs
-    monkeypatch.setattr(skdec._neighbors, "_ALL_PAIRS_ROWS", 2000)
+    monkeypatch.setattr(skdec._neighbors, "ALL_PAIRS_ROWS", 2000)
     monkeypatch.setattr(skdec._neighbors, "_LEAF_ROWS", 400)
     found, again, other = (rough_neighbors_of(X, 5, *which) for which in ((0,), (0, 2), (1,)))
     np.testing.assert_array_equal(found, again)
@@ -309,6 +309,24 @@ def test_contrast_is_the_same_far_from_the_origin():
     rows = torch.arange(12)[None]
     near, far = (neighbor_contrast(ends + s, rows) for s in (0.0, 1000.0))
     torch.testing.assert_close(near, far, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("by_hyperplanes", [False, True])
+def test_a_judge_takes_the_nearest_rows_that_have_been_found(by_hyperplanes):
+    X = np.random.default_rng(0).normal(size=(200, 40)).astype(np.float32)
+    hoods, weight = Neighborhoods(40, 9, by_hyperplanes), np.ones(200)
+    hoods = hoods.with_axes(X.__getitem__, np.arange(200), seed=0)
+    with Workers(1) as workers:
+
+        def neighbors_with(nearest):
+            return input_judge(X.__getitem__, weight, hoods, 0, workers, nearest).neighbors
+
+        places = hoods.places(hoods.components(X.__getitem__, np.arange(200)))
+        nearest = nearest_neighbors(places, 35, workers)
+        sought = neighbors_with(None)
+        np.testing.assert_array_equal(neighbors_with(nearest), sought)
+        np.testing.assert_array_equal(neighbors_with(nearest[:, :6]), sought)  # not enough of them
+        assert not np.array_equal(neighbors_with(nearest[::-1]), sought)
 
 
 # --- Candidates ---

@@ -6,9 +6,11 @@ import torch
 from scipy.spatial.distance import cdist
 from torch import nn
 
+import skdec._pretraining
 from skdec._callbacks import Task
 from skdec._hyperplanes import nearest_by_hyperplanes
 from skdec._neighborhoods import Neighborhoods
+from skdec._neighbors import nearest_neighbors
 from skdec._networks import Architecture, weights_of
 from skdec._objectives import mean_squared_error
 from skdec._optimization import OptimizerSettings
@@ -407,12 +409,27 @@ def test_neighbors_are_those_of_wide_rows_by_components_of_some_of_them(workers)
     hoods = Neighborhoods(50, 4, by_hyperplanes=True)
     hoods = hoods.with_axes(some.__getitem__, np.arange(100), seed=0)
     training = _Training(noisy, torch.ones(300), SETTINGS, workers, torch.float32, hoods=hoods)
-    found = _neighbors_in_the_input(training).numpy()
+    found = _neighbors_in_the_input(training)[1]
     directions = X - X[:100].mean(axis=0)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     nearest = np.argsort(cdist(directions, directions), axis=1)[:, 1:31]
     expected = nearest_by_hyperplanes(directions, nearest, 4, workers)
     assert np.mean([len({*a} & {*b}) / 4 for a, b in zip(found, expected, strict=True)]) > 0.95
+
+
+def test_nearest_rows_are_kept_where_they_are_exact(workers, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(200, N_FEATURES)) @ np.ones((N_FEATURES, 60))
+    X = torch.from_numpy(X + np.random.default_rng(1).normal(size=X.shape)).float()
+    architecture, weight = replace(ARCHITECTURE, n_features=60), torch.ones(200)
+    hoods = Neighborhoods(20, 3, by_hyperplanes=True)
+    hoods = hoods.with_axes(X.numpy().__getitem__, np.arange(200), seed=0)
+    settings = replace(SETTINGS, stages="neighbors", neighbor_steps=1)
+    places = hoods.places(hoods.components(X.numpy().__getitem__, np.arange(200)))
+    found = pretrain(X, weight, architecture, settings, 1, hoods).nearest
+    np.testing.assert_array_equal(found, nearest_neighbors(places, 30, workers))
+    monkeypatch.setattr(skdec._pretraining, "ALL_PAIRS_ROWS", 199)
+    assert pretrain(X, weight, architecture, settings, 1, hoods).nearest is None
+    assert run(stages="neighbors").nearest is None  # narrow rows: with some slack
 
 
 def test_an_embedding_of_one_point_has_units_too(workers):
