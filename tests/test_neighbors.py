@@ -326,7 +326,7 @@ def test_a_judge_takes_the_nearest_rows_that_have_been_found(by_hyperplanes):
         sought = neighbors_with(None)
         np.testing.assert_array_equal(neighbors_with(nearest), sought)
         np.testing.assert_array_equal(neighbors_with(nearest[:, :6]), sought)  # not enough of them
-        assert not np.array_equal(neighbors_with(nearest[::-1]), sought)
+        assert not np.array_equal(neighbors_with(nearest[::-1].copy()), sought)
 
 
 # --- Candidates ---

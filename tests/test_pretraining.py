@@ -420,7 +420,7 @@ def test_neighbors_are_those_of_wide_rows_by_components_of_some_of_them(workers)
 def test_nearest_rows_are_kept_where_they_are_exact(workers, monkeypatch):
     X = np.random.default_rng(0).normal(size=(200, N_FEATURES)) @ np.ones((N_FEATURES, 60))
     X = torch.from_numpy(X + np.random.default_rng(1).normal(size=X.shape)).float()
-    architecture, weight = replace(ARCHITECTURE, n_features=60), torch.ones(200)
+    architecture, weight = ARCHITECTURE._replace(n_features=60), torch.ones(200)
     hoods = Neighborhoods(20, 3, by_hyperplanes=True)
     hoods = hoods.with_axes(X.numpy().__getitem__, np.arange(200), seed=0)
     settings = replace(SETTINGS, stages="neighbors", neighbor_steps=1)
