@@ -246,15 +246,15 @@ class DECClustering(
         random_state=random_state)`` with the distinct rows and returns such an array. "auto"
         makes several partitions of at most 10,000 rows, or 10 for each cluster (k-means of the
         input, of its 50 leading principal components if it is wider, and of the embedding;
-        below 2,000 clusters also spectral clustering and Ward's linkage of small groups of rows,
-        and the consensus of all these), takes the one that best keeps to the neighbourhoods of the
-        input and of the embedding (`init_scores_`), moves each row to the cluster whose Gaussian
-        in the embedding is the likeliest, unless this lowers the mean of the two graphs' scores,
-        all edges counting alike, by more than the standard error (k-means of the input stays as it
-        is), and trains network and centres to agree with the result. Where five neighbours of wide
-        rows are enough (see `n_neighbors`), rows at a border are first put into the cluster of
-        which ridge regression on the nearest rows leaves least of them [6]_. Self-training that
-        lowers the score of the input by more than 0.01 is undone.
+        below 2,000 clusters also spectral clustering and Ward's linkage of small groups of rows),
+        takes the one that best keeps to the neighbourhoods of the input and of the embedding, or
+        what those that may be the best agree on (`init_scores_`), moves each row to the cluster
+        whose Gaussian in the embedding is the likeliest, unless this lowers the mean of the two
+        graphs' scores, all edges counting alike, by more than the standard error (k-means of the
+        input stays as it is), and trains network and centres to agree with the result. Where five
+        neighbours of wide rows are enough (see `n_neighbors`), rows at a border are first put into
+        the cluster of which ridge regression on the nearest rows leaves least of them [6]_.
+        Self-training that lowers the score of the input by more than 0.01 is undone.
     n_init : int, default=10
         Restarts of k-means, the best of which is kept (published: 20).
     alpha : float, default=1.0
@@ -355,9 +355,11 @@ class DECClustering(
         1/3 and 2/3. k-means of the input has the best other candidate's score for the latter: the
         input decides, with the score of k-means of the input raised there by
         0.4 / sqrt(pairs of the graph), its standard error, less 5 (n_clusters / rows)^2. If it is
-        the best then, it is taken, else the candidate that is expected to agree most (adjusted Rand
-        index) with the right one, which each is with a probability in proportion to exp(score / d),
-        where d is twice the square of what the best score lacks to 1, but at most 0.005.
+        the best then, it is taken. Else each candidate is the right one with a probability in
+        proportion to exp(score / d), where d is the square of what the best one's score in the
+        input lacks to 1, and the one is taken that is expected to agree most (adjusted Rand index)
+        with the right one. "consensus" is made of all candidates by these probabilities, by average
+        linkage of groups of rows, where several may be right.
         Empty where the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.
