@@ -117,6 +117,8 @@ def fit_in_turn(rank):
     _initialization._MOST_ROWS, _estimator.at_borders = most, function
     told["wide"] = model_of(fitted), fitted.predict(wide), fitted.labels_
     told["wide, at borders"] = [len(rows) for rows, _ in at_borders]
+    judged_by_all = quick(3, **TRAINED, distributed=True).fit(part(wide, rank))
+    told["wide, all judged"] = judged_by_all.predict(wide)
     small = quick(2, batch_size=2, distributed=True).fit(part(X[:9], rank, first=7))
     told["small"] = model_of(small), small.predict(X[:9]), small.labels_
     if rank == 0:  # nobody else takes part
@@ -246,7 +248,8 @@ def test_ranks_move_their_own_rows_at_borders(fits):
         assert 0 < n_moved < n_rows
     X, y = wide_blobs()
     alone, of_two = quick(3, **TRAINED).fit(X).labels_, fits[0]["wide"][1]
-    assert min(adjusted_rand_score(y, labels) for labels in (alone, of_two)) > 0.8
+    all_judged = fits[0]["wide, all judged"]
+    assert min(adjusted_rand_score(y, labels) for labels in (alone, of_two, all_judged)) > 0.8
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
