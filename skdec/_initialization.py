@@ -83,7 +83,8 @@ _LEAST_LACKING = 1e-6
 # rows have one too.
 _AVERAGE_ROWS = 100
 
-# Candidates that are so many times less probable to be the right one than the best do not count.
+# Candidates whose probability to be the right one is less than this share of the best one's do not
+# count.
 _LEAST_PROBABILITY = 1e-3
 
 _K_MEANS_OF_INPUT = "k-means, input"

@@ -337,9 +337,7 @@ def _train_with_neighbors(
             return weight[rows] @ neighbor_contrast(Z, ends).ravel()[: len(rows)]
 
         own = replace(own, X=X)
-        curve = own.run(encoder, loss, settings.neighbor_steps, "neighbors")
-    are_exact = own.hoods.n_components is not None and len(own.X) <= ALL_PAIRS_ROWS
-    return curve, nearest if are_exact and own.group.size == 1 else None
+        return own.run(encoder, loss, settings.neighbor_steps, "neighbors"), nearest
 
 
 def _in_whole_groups(rows: Tensor) -> Tensor:
@@ -353,8 +351,8 @@ def _in_whole_groups(rows: Tensor) -> Tensor:
     return rows.repeat(-(-n_pairs // len(rows)))[:n_pairs].view(n_groups, _CONTRASTED_PAIRS)
 
 
-def _neighbors_in_the_input(training: _Training) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows nearest to each row, and of its neighbours among them."""
+def _neighbors_in_the_input(training: _Training) -> tuple[np.ndarray | None, np.ndarray]:
+    """Numbers of the rows nearest to each row, if they are exact, and of its neighbours."""
     hoods, n_rows = training.hoods, len(training.X)
     seed = derived_seed(training.settings.seed, "blocks")
     # A rank has only its share of a row's neighbours: more of its own would be further away.
@@ -363,7 +361,10 @@ def _neighbors_in_the_input(training: _Training) -> tuple[np.ndarray, np.ndarray
     workers, device = training.workers, searching_device(training.X.device)
     n_sought = hoods.n_sought(n_neighbors)
     nearest = roughly_nearest_neighbors(places, n_sought, seed, workers, device)
-    return nearest, hoods.chosen(places, nearest, n_neighbors, workers, device)
+    neighbors = hoods.chosen(places, nearest, n_neighbors, workers, device)
+    # Of many rows they would take more memory than the neighbours while these are trained with.
+    are_exact = hoods.n_components is not None and n_rows <= ALL_PAIRS_ROWS
+    return nearest if are_exact and training.group.size == 1 else None, neighbors
 
 
 def _train_decoder(
