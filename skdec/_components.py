@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -38,11 +38,25 @@ class Components(NamedTuple):
         """The components of the rows with these numbers, of shape (len(rows), n_components)."""
         n_components = len(self.mean) if self.axes is None else len(self.axes)
         found = np.empty((len(rows), n_components), dtype=np.float32)
+        for block, x in self._centered(rows):
+            found[block] = x if self.axes is None else x @ self.axes.T
+        return found
+
+    def split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same, and the mean square of what they leave of each row's features."""
+        found = np.empty((len(rows), len(self.axes)), dtype=np.float32)
+        left = np.empty(len(rows), dtype=np.float32)
+        for block, x in self._centered(rows):
+            found[block] = x @ self.axes.T
+            x -= found[block] @ self.axes
+            left[block] = np.square(x, out=x).mean(axis=1)
+        return found, left
+
+    def _centered(self, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Where in `rows` some of them are, and these less the mean."""
         with scikit_learn_alone():
             for block in row_blocks(len(rows), len(self.mean)):
-                x = self.x(rows[block])
-                found[block] = x if self.axes is None else (x - self.mean) @ self.axes.T
-        return found
+                yield block, self.x(rows[block]) - self.mean
 
 
 def leading_components(

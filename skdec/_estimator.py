@@ -1325,6 +1325,7 @@ class DECClustering(
             run.task,
             run.plan.checkpoint,
             run.group,
+            run.plan.hoods,
         )
 
     def _keep_better(self, run, initial, trained):

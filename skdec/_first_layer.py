@@ -1,4 +1,4 @@
-"""Changes of a network's input that its first linear layer can take back into its weights."""
+"""Changes of a network's input or output that a linear layer can take back into its weights."""
 
 from __future__ import annotations
 
@@ -18,23 +18,45 @@ from ._scaled_rows import ScaledRows, numpy_rows
 
 # The network is trained with neighbours on so many principal components of wider inputs, or on more
 # if neighbours are sought in more: it takes less time, and what is learned is more alike from seed
-# to seed and as right. With only the 50 that neighbours mostly are sought in, it is less so.
+# to seed and as right. With only the 50 that neighbours mostly are sought in, it is less so. The
+# decoder is trained to give these: half of its weights would be for the others, of which an
+# embedding tells next to nothing.
 _TRAINED_COMPONENTS = MOST_FEATURES
 
 
 def first_linear(network: nn.Module) -> nn.Linear | None:
     """The trained linear layer that takes the network's input, or None."""
-    _, layer = _first(network)
+    return _trained_linear(network, 0)
+
+
+def _trained_linear(network: nn.Module, end: int) -> nn.Linear | None:
+    _, layer = _at_end(network, end)
     is_linear = isinstance(layer, nn.Linear) and layer.bias is not None
     return layer if is_linear and all(w.requires_grad for w in layer.parameters()) else None
 
 
-def _first(network: nn.Module) -> tuple[nn.Sequential | None, nn.Module]:
-    """The layer that takes the input, and the sequence that it is the first of."""
+def _at_end(network: nn.Module, end: int) -> tuple[nn.Sequential | None, nn.Module]:
+    """The layer at an end, 0 or -1, of the network, and the sequence that it is in."""
     sequence, layer = None, network
     while isinstance(layer, nn.Sequential) and len(layer):
-        sequence, layer = layer, layer[0]
+        sequence, layer = layer, layer[end]
     return sequence, layer
+
+
+@contextmanager
+def _replaced(network: nn.Module, end: int, inner: nn.Linear) -> Iterator[nn.Module]:
+    """The network with another layer at an end, for a while."""
+    sequence, layer = _at_end(network, end)
+    if sequence is None:
+        yield inner
+    else:
+        sequence[end] = inner
+        yield network
+        sequence[end] = layer
+
+
+def _has_leading_components(hoods: Neighborhoods) -> bool:
+    return hoods.axes is not None and len(hoods.axes) >= _TRAINED_COMPONENTS
 
 
 @contextmanager
@@ -43,7 +65,7 @@ def on_leading_components(
 ) -> Iterator[tuple[nn.Module, Tensor | ScaledRows]]:
     """Network and rows as those of the leading components of the input, where that is wider."""
     mean, axes = hoods.mean, hoods.axes
-    if first_linear(network) is None or axes is None or len(axes) < _TRAINED_COMPONENTS:
+    if first_linear(network) is None or not _has_leading_components(hoods):
         yield network, X
         return
     x = Components(lambda rows: numpy_rows(X, rows), mean, axes).of(np.arange(len(X)))
@@ -58,20 +80,61 @@ def on_components(network: nn.Module, mean: np.ndarray, axes: np.ndarray) -> Ite
     `mean`, of shape (n_features,), and the orthonormal `axes`, of shape (n_components, n_features),
     give the components. In the end the first linear layer of `network` makes them as well.
     """
-    sequence, layer = _first(network)
-    device = layer.weight.device
-    center, directions = (torch.tensor(values, device=device) for values in (mean, axes))
+    _, layer = _at_end(network, 0)
+    center, directions = _on_device_of(layer, mean, axes)
     with torch.no_grad():
         inner = _linear(layer.weight @ directions.mT, layer.bias + layer.weight @ center)
-    if sequence is None:
-        yield inner
-    else:
-        sequence[0] = inner
+    with _replaced(network, 0, inner) as network:
         yield network
-        sequence[0] = layer
     with torch.no_grad():
         layer.weight.copy_(inner.weight @ directions)
         layer.bias.copy_(inner.bias - layer.weight @ center)
+
+
+class Target(NamedTuple):
+    """What a decoder is trained to give: rows of `x`, `share` of the features of the input.
+
+    `left` is what no more than these can give: it is added to a row's mean squared error.
+    """
+
+    x: Tensor | ScaledRows
+    share: float = 1.0
+    left: Tensor | None = None
+
+    def error(self, error: Tensor, rows: Tensor) -> Tensor:
+        """Errors of the `rows` of the input, by those of the rows of `x`."""
+        return error if self.left is None else self.share * error + self.left[rows]
+
+
+@contextmanager
+def to_leading_components(
+    network: nn.Module, X: Tensor | ScaledRows, hoods: Neighborhoods
+) -> Iterator[tuple[nn.Module, Target]]:
+    """A decoder, and its target, as of the leading components of the rows, where these are wider.
+
+    In the end the last linear layer of `network` gives the rows that have these components. As the
+    axes are orthonormal, the squared error of the components and what they leave of a row add up
+    to that of the row.
+    """
+    layer = _trained_linear(network, -1)
+    if layer is None or not _has_leading_components(hoods):
+        yield network, Target(X)
+        return
+    mean, axes = hoods.mean, hoods.axes
+    x, left = Components(lambda rows: numpy_rows(X, rows), mean, axes).split(np.arange(len(X)))
+    center, directions = _on_device_of(layer, mean, axes)
+    with torch.no_grad():
+        inner = _linear(directions @ layer.weight, directions @ (layer.bias - center))
+    target = [torch.from_numpy(values).to(X.device) for values in (x, left)]
+    with _replaced(network, -1, inner) as network:
+        yield network, Target(target[0], len(axes) / len(mean), target[1])
+    with torch.no_grad():
+        layer.weight.copy_(directions.mT @ inner.weight)
+        layer.bias.copy_(directions.mT @ inner.bias + center)
+
+
+def _on_device_of(layer: nn.Linear, *arrays: np.ndarray) -> list[Tensor]:
+    return [torch.tensor(values, device=layer.weight.device) for values in arrays]
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

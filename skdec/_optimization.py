@@ -27,9 +27,9 @@ Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
 
 # A batch is cut in halves of at least so many rows, and into more shards, at most four, only if
 # they have so many: products of fewer rows are slower. Weights are updated in pieces of about
-# this many numbers.
+# this many numbers, or in halves of so many at least.
 _LEAST_HALF, _SHARD_ROWS, _MOST_SHARDS = 128, 512, 4
-_PIECE_WEIGHTS = 2**19
+_PIECE_WEIGHTS, _LEAST_PIECE = 2**19, 2**17
 
 # Products of weights and rows below which handing a shard to another thread costs more than
 # it saves.
@@ -406,11 +406,16 @@ class _Layout(NamedTuple):
                 yield _Part(where, parameter, of, shape)
 
 
+def _number_of_pieces(n_weights: int) -> int:
+    halves = 2 if n_weights >= 2 * _LEAST_PIECE else 1
+    return max(round(n_weights / _PIECE_WEIGHTS), halves)
+
+
 def _flat(shapes: _Shapes, start: int) -> tuple[dict[str, int], list[_Piece], int]:
     """Starts by name, pieces of equal size and the end of numbers laid one after the other."""
     sizes = [math.prod(shape) for shape in shapes.values()]
     starts = dict(zip(shapes, itertools.accumulate(sizes, initial=start), strict=False))
-    n_pieces = max(round(sum(sizes) / _PIECE_WEIGHTS), 1)
+    n_pieces = _number_of_pieces(sum(sizes))
     bounds = sorted({start + k * sum(sizes) // n_pieces for k in range(n_pieces + 1)})
     pieces = [_Piece(a, b) for a, b in itertools.pairwise(bounds)]
     return starts, pieces, bounds[-1]
@@ -432,7 +437,7 @@ def _stacked(shapes: _Shapes, start: int) -> tuple[dict[str, int], list[_Piece],
             groups += own
             end += len(own) * size * width
     pieces = []
-    for some in _cut(groups, max(round((end - start) / _PIECE_WEIGHTS), 1)):
+    for some in _cut(groups, _number_of_pieces(end - start)):
         piece_start, stacks = start, []
         for (width, size), alike in itertools.groupby(some, lambda group: group[:2]):
             n_rows = torch.tensor([group.n_rows for group in alike])

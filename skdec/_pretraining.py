@@ -24,7 +24,7 @@ from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
 from ._distributed import ALONE, Alone
-from ._first_layer import Units, first_linear, on_leading_components
+from ._first_layer import Units, first_linear, on_leading_components, to_leading_components
 from ._inference import apply_to_rows
 from ._neighborhoods import PLAIN, Neighborhoods
 from ._neighbors import ALL_PAIRS_ROWS, roughly_nearest_neighbors
@@ -170,14 +170,16 @@ def train_decoder(
     task: Task = SILENT,
     checkpoint: NoCheckpoint = NO_CHECKPOINT,
     group: Alone = ALONE,
+    hoods: Neighborhoods = PLAIN,
 ) -> list[float]:
     """Train the decoder alone to map the final embedding `Z` to `X`; the mean loss of each epoch.
 
     Self-training without the reconstruction term has moved the embedding away from the decoder,
-    and pretraining with neighbours has not trained any.
+    and pretraining with neighbours has not trained any. Then it gives the leading components of
+    `hoods` alone.
     """
     dtype = resolve_precision(settings.precision, X.device, module)
-    training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group)
+    training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group, hoods)
     return _train_decoder(module, Z, training, again=settings.stages != "neighbors")
 
 
@@ -378,19 +380,23 @@ def _train_decoder(
     held = {id(weight) for weight in module.encoder.parameters()}
     if not _is_trainable(decoder) or any(id(weight) in held for weight in decoder.parameters()):
         return []  # to train weights that both halves share would move the embedding
-    # Training with neighbours stretches the embedding, on more rows by more (to a root mean square
-    # of 555 on MNIST). For weights that take it as it is, the steps of Muon are too long.
-    first, units = first_linear(decoder), Units.of(Z, training.group)
-    z = Z if first is None else (Z - units.mean) / units.scale
     reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
-
-    def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return training.weight[rows] @ reconstruct(forward(decoder, z[rows]), training.X[rows])
-
+    has_components = settings.reconstruction_loss == "mse" and not again
+    hoods = training.hoods if has_components else PLAIN
     optimizer = _AGAIN_OPTIMIZER if again else _DECODER_OPTIMIZER
-    own = replace(training, settings=replace(settings, optimizer=optimizer))
     n_steps = max(_LEAST_DECODER_STEPS, math.ceil(_DECODER_SHARE * settings.steps))
-    with torch.no_grad():
+    with torch.no_grad(), to_leading_components(decoder, training.X, hoods) as (decoder, target):
+        # Training with neighbours stretches the embedding, on more rows by more (to a root mean
+        # square of 555 on MNIST). For weights that take it as it is, the steps of Muon are too
+        # long.
+        first, units = first_linear(decoder), Units.of(Z, training.group)
+        z = Z if first is None else (Z - units.mean) / units.scale
+
+        def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+            errors = reconstruct(forward(decoder, z[rows]), target.x[rows])
+            return training.weight[rows] @ target.error(errors, rows)
+
+        own = replace(training, X=target.x, settings=replace(settings, optimizer=optimizer))
         if first is not None and again:
             units.enter(first)
         curve = own.run(decoder, loss, min(n_steps, settings.steps), "decoder")

@@ -1,4 +1,4 @@
-"""What the first linear layer of a network takes back into its weights."""
+"""What the first and the last linear layer of a network take back into their weights."""
 
 import subprocess
 import sys
@@ -10,7 +10,12 @@ from quick import quick, wide_blobs
 from torch import nn
 
 import skdec._estimator as estimator_module
-from skdec._first_layer import first_linear, on_components, on_leading_components
+from skdec._first_layer import (
+    first_linear,
+    on_components,
+    on_leading_components,
+    to_leading_components,
+)
 from skdec._neighborhoods import Neighborhoods
 
 
@@ -121,6 +126,48 @@ def test_partitions_are_taken_over_on_components_if_these_were_trained_on(
     monkeypatch.setattr(estimator_module, "align", spy)
     quick(3, pretraining=pretraining, init="auto", max_iter=0).fit(wide_blobs()[0])
     assert seen == [n_axes]
+
+
+DECODERS = {
+    "one layer": lambda: drawn(lambda: nn.Linear(2, 120))[0],
+    "a sequence": lambda: drawn(lambda: nn.Linear(2, 4), nn.Tanh, lambda: nn.Linear(4, 120)),
+    "blocks": lambda: nn.Sequential(nn.Identity(), drawn(lambda: nn.Linear(2, 120))),
+}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_what_a_decoder_learns_of_components_is_of_the_rows_afterwards(name):
+    decoder, (X, hoods) = DECODERS[name](), rows_and_axes(150, 120)
+    layers, numbers = [type(part) for part in decoder.modules()], torch.arange(150)
+    z = torch.randn(150, 2, generator=torch.Generator().manual_seed(1))
+    mean, axes = torch.from_numpy(hoods.mean), torch.from_numpy(hoods.axes)
+    before = decoder(z).detach()
+    with to_leading_components(decoder, X, hoods) as (inside, target):
+        torch.testing.assert_close(target.x, (X - mean) @ axes.mT, rtol=1e-4, atol=1e-5)
+        given = inside(z).detach()
+        torch.testing.assert_close(given, (before - mean) @ axes.mT, rtol=1e-4, atol=1e-5)
+        for p in inside.parameters():
+            p.data += 0.1
+        given = inside(z).detach()
+        errors = target.error((given - target.x).square().mean(dim=1), numbers)
+    assert [type(part) for part in decoder.modules()] == layers
+    found = decoder(z).detach()
+    torch.testing.assert_close(found, given @ axes + mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(errors, (found - X).square().mean(dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_decoder_that_ends_otherwise_or_of_narrow_rows_gives_them_as_they_are():
+    X, hoods = rows_and_axes(150, 120)
+    narrow, plain = rows_and_axes(150, 100)
+    for rows, neighborhoods, last in (
+        (X, hoods, nn.Sequential(nn.Linear(2, 120), nn.Sigmoid())),
+        (X, hoods, nn.Linear(2, 120, bias=False)),
+        (X, hoods, nn.Linear(2, 120).requires_grad_(False)),
+        (narrow, plain, nn.Linear(2, 100)),
+    ):
+        with to_leading_components(last, rows, neighborhoods) as (inside, target):
+            assert inside is last and target.x is rows
+            assert bool((target.error(torch.ones(2), torch.arange(2)) == 1).all())
 
 
 def test_a_fit_does_not_import_the_compiler_of_torch():

@@ -12,7 +12,7 @@ from skdec._hyperplanes import nearest_by_hyperplanes
 from skdec._neighborhoods import Neighborhoods
 from skdec._neighbors import nearest_neighbors
 from skdec._networks import Architecture, weights_of
-from skdec._objectives import mean_squared_error
+from skdec._objectives import RECONSTRUCTION_LOSSES, mean_squared_error
 from skdec._optimization import OptimizerSettings
 from skdec._pretraining import (
     PretrainingSettings,
@@ -317,6 +317,37 @@ def test_networks_without_mirrored_layers_cannot_be_trained_layer_by_layer(facto
 
 
 # --- The decoder again ---
+
+
+@pytest.mark.parametrize(
+    ("loss", "stages", "n_axes"),
+    [("mse", "neighbors", 100), ("bce", "neighbors", None), ("mse", "end-to-end", None)],
+)
+@pytest.mark.parametrize("hidden_dims", [(), (6,)])
+def test_a_decoder_that_was_not_trained_before_is_trained_to_give_components(
+    monkeypatch, loss, stages, n_axes, hidden_dims
+):
+    widths, build = [], skdec._pretraining.ShardedOptimizer
+
+    def spy(module, *args, **options):
+        last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+        widths.append(last.out_features)
+        return build(module, *args, **options)
+
+    monkeypatch.setattr(skdec._pretraining, "ShardedOptimizer", spy)
+    random = torch.Generator().manual_seed(0)
+    Z = torch.randn(150, 2, generator=random)
+    x = (Z @ torch.randn(2, 120, generator=random)).sigmoid()
+    hoods = Neighborhoods(50, 5).with_axes(x.numpy().__getitem__, np.arange(150), seed=0)
+    module = ARCHITECTURE._replace(n_features=120, hidden_dims=hidden_dims).build(0)
+    settings = replace(SETTINGS, stages=stages, reconstruction_loss=loss, steps=4800)
+    with Workers(1) as workers:
+        curve = train_decoder(module, x, Z, torch.ones(150), settings, workers, hoods=hoods)
+    assert widths == [n_axes or 120]
+    decoded = module.decoder(Z).detach()
+    error = RECONSTRUCTION_LOSSES[loss](decoded, x).mean()
+    assert float(error) == pytest.approx(curve[-1], rel=0.1)
+    assert curve[-1] < 0.5 * curve[0] or loss == "bce"
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
