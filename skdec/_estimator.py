@@ -202,7 +202,8 @@ class DECClustering(
         on the differences to a row's five nearest leaves least, for the one or the other of the two
         rows, whichever is more [6]_. While that lasts, the network's first layer, if it is a
         `torch.nn.Linear` with bias, takes the 100 leading principal components of wider inputs, or
-        as many. The decoder is trained alone.
+        as many. The decoder is trained alone; with squared errors its last layer, if it is one
+        like that, gives these components.
     pretrain_steps : "auto" or int, default="auto"
         Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
