@@ -50,8 +50,7 @@ def products_of(model: DECClustering, n_rows: int, epochs: dict[str, int]) -> di
     assigned = 1 / product_rate(encoder, min(n_rows, 10_000), training=False, device=device)
     seconds_a_row = {
         "pretraining/autoencoder": (1, 1 / of_both),
-        # Two ends of a pair, of half of the pairs in the second half of the steps.
-        "pretraining/neighbors": (1.5, 1 / of_pairs),
+        "pretraining/neighbors": (2, 1 / of_pairs),
         "pretraining/decoder": (1, 1 / of_decoder),
         # All rows are assigned again after each round.
         "self-training": (1, 1 / of_encoder + assigned),

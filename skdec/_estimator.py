@@ -275,8 +275,7 @@ class DECClustering(
     momentum : float, default=0.9
         Momentum of "sgd" in self-training; in [0, 1).
     batch_size : int, default=256
-        Rows of a mini-batch, at most (published: 256); pairs in training with neighbours, and half
-        as many once its learning rate has halved.
+        Rows of a mini-batch, at most (published: 256); pairs in training with neighbours.
     update_interval : "auto" or int, default="auto"
         Mini-batch steps between two updates of the target; a *round*. "auto" is one epoch, but
         at most the square root of the number of distinct rows and at least 30.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -210,19 +209,13 @@ class _Training:
         return loss
 
     def run(
-        self,
-        module: nn.Module,
-        loss: Loss,
-        n_steps: int,
-        name: str,
-        on_device: bool = True,
-        later: Callable[[Tensor], Tensor] = lambda batch: batch,
+        self, module: nn.Module, loss: Loss, n_steps: int, name: str, on_device: bool = True
     ) -> list[float]:
         """Minimise `loss` over `n_steps` mini-batches; the mean loss of each epoch.
 
         Each epoch is a task, which may stop the rest. A stage that the checkpoint has goes on from
         there. `on_device` says whether what the loss does beside `module` is all done there, given
-        rows that are. `later` gives what is taken of a batch once the learning rate has halved.
+        rows that are.
         """
         settings, group = self.settings, self.group
         seed = group.own_seed(derived_seed(settings.seed, _STREAMS.get(name, name)))
@@ -253,8 +246,6 @@ class _Training:
                         if self.checkpoint.due():
                             self.checkpoint.save(stage.path, now.state(optimizer.full_state()))
                         rate = settings.optimizer.learning_rate_at(step, n_steps)
-                        if 2.0 * rate <= settings.optimizer.learning_rate:
-                            batch = later(batch)
                         now.losses.append(optimizer.step(loss, batch, rate))
                     now.end_epoch(group, n_rows)
                     check_finite(now.curve[-1:], settings, name)
@@ -348,18 +339,7 @@ def _train_with_neighbors(
             return weight[rows] @ neighbor_contrast(Z, ends).ravel()[: len(rows)]
 
         own = replace(own, X=X)
-        curve = own.run(encoder, loss, settings.neighbor_steps, "neighbors", later=_half)
-    return curve, nearest
-
-
-def _half(batch: Tensor) -> Tensor:
-    """Half of the groups of pairs of a batch that is to be contrasted.
-
-    When the learning rate has halved, a step brings in no more noise with half of the rows than
-    the first one did with all.
-    """
-    n_groups = -(-len(batch) // _CONTRASTED_PAIRS)
-    return batch[: -(-n_groups // 2) * _CONTRASTED_PAIRS]
+        return own.run(encoder, loss, settings.neighbor_steps, "neighbors"), nearest
 
 
 def _in_whole_groups(rows: Tensor) -> Tensor:

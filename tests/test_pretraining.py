@@ -141,29 +141,6 @@ def test_another_seed_gives_other_weights():
     assert differ(run().weights, run(seed=1).weights) == set(run().weights)
 
 
-@pytest.mark.parametrize(
-    ("n_rows", "batch_size", "whole", "half"),
-    [(60, 256, 60, 60), (150, 256, 150, 128), (256, 128, 128, 64), (256, 256, 256, 128)],
-)
-@pytest.mark.parametrize("stages", ["neighbors", "end-to-end"])
-@pytest.mark.parametrize(("decay", "n_whole"), [("linear", 6), ("cosine", 6), (9, 9), (None, 12)])
-def test_half_of_the_pairs_are_contrasted_once_the_learning_rate_has_halved(
-    monkeypatch, n_rows, batch_size, whole, half, stages, decay, n_whole
-):
-    sizes, step = [], skdec._pretraining.ShardedOptimizer.step
-
-    def spy(self, loss, batch, learning_rate):
-        sizes.append(len(batch))
-        return step(self, loss, batch, learning_rate)
-
-    monkeypatch.setattr(skdec._pretraining.ShardedOptimizer, "step", spy)
-    optimizer = OptimizerSettings("muon", 0.01, 0.9, decay)
-    options = dict(stages=stages, neighbor_steps=12, steps=12, batch_size=batch_size)
-    run(rows(n_rows), optimizer=optimizer, **options)
-    n_half = 12 - n_whole if stages == "neighbors" else 0
-    assert sizes == (12 - n_half) * [whole] + n_half * [half]
-
-
 def test_rows_of_almost_no_weight_are_not_learnt():
     X = np.r_[rows(), 3.0 + rows()[::-1]]
     light = np.r_[np.full(N_ROWS, 1e-6), np.full(N_ROWS, 2.0)]
