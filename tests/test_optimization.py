@@ -193,6 +193,19 @@ def test_many_steps_are_those_of_the_torch_optimizer(monkeypatch, workers, setti
     torch.testing.assert_close(flat(module), flat(plain), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["adam", "muon"])
+@pytest.mark.parametrize(("n_features", "n_pieces"), [(255, 1), (1024, 2), (3000, 2), (6144, 3)])
+def test_weights_are_updated_in_halves_or_in_pieces_of_half_a_million(
+    workers, name, n_features, n_pieces
+):
+    module = nn.Sequential(nn.Linear(n_features, 256, bias=False))
+    optimizer = optimize(module, workers, OptimizerSettings(name, 0.1, 0.9))
+    sizes = [len(piece.of(optimizer._own)) for piece in optimizer._layout.pieces]
+    assert len(sizes) == n_pieces and sum(sizes) == 256 * n_features
+    # Groups of 64 rows stay whole.
+    assert max(sizes) - min(sizes) <= (64 * n_features if name == "muon" else 1)
+
+
 def test_the_learning_rate_of_a_step_is_the_one_it_is_given(workers):
     X, module = rows(), network()
     before = flat(module)
