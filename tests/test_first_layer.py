@@ -128,6 +128,24 @@ def test_partitions_are_taken_over_on_components_if_these_were_trained_on(
     assert seen == [n_axes]
 
 
+def test_the_decoder_of_a_fit_is_trained_to_give_components(monkeypatch):
+    seen, train = [], estimator_module.train_decoder
+
+    def spy(*args):
+        seen.append(args[-1].axes)
+        return train(*args)
+
+    monkeypatch.setattr(estimator_module, "train_decoder", spy)
+    X = wide_blobs()[0]
+    model = quick(3, pretraining="neighbors", init="auto", max_iter=0).fit(X)
+    ((n_axes, n_features),) = (axes.shape for axes in seen)
+    assert n_axes == 100 and n_features == X.shape[1]
+    # What it gives lies in the plane of these components.
+    decoded = model.inverse_transform(model.transform(X)) - X.mean(axis=0)
+    scale = np.abs(decoded).max()
+    np.testing.assert_allclose(decoded @ seen[0].T @ seen[0], decoded, atol=1e-4 * scale)
+
+
 DECODERS = {
     "one layer": lambda: drawn(lambda: nn.Linear(2, 120))[0],
     "a sequence": lambda: drawn(lambda: nn.Linear(2, 4), nn.Tanh, lambda: nn.Linear(4, 120)),
