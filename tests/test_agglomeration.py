@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from quick import blobs, quick
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.datasets import make_blobs, make_moons
+from sklearn.datasets import make_blobs, make_circles
 from sklearn.metrics import adjusted_rand_score
 
 from skdec import DECClustering, _estimator, _initialization
@@ -102,7 +102,7 @@ def test_scores_of_nested_partitions_are_those_of_each():
     [
         (make_blobs(300, 8, centers=3, random_state=0)[0], 3),
         (make_blobs(1000, 8, centers=25, random_state=0)[0], 25),
-        (make_moons(400, noise=0.05, random_state=0)[0], 2),
+        (make_circles(400, noise=0.05, factor=0.3, random_state=0)[0], 2),
     ],
 )
 def test_the_number_of_clusters_is_found(X, expected):
