@@ -25,7 +25,7 @@ from stopwatch import STAGES, timed_fit, warm_up
 
 from skdec import DECClustering
 from skdec._backend import resolve_precision
-from skdec._first_layer import _TRAINED_COMPONENTS
+from skdec._end_layers import _TRAINED_COMPONENTS
 from skdec._optimization import number_of_shards
 from skdec.metrics import clustering_accuracy
 

@@ -24,7 +24,7 @@ from ._batching import minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
 from ._distributed import ALONE, Alone
-from ._first_layer import Units, first_linear, on_leading_components, to_leading_components
+from ._end_layers import Units, first_linear, on_leading_components, to_leading_components
 from ._inference import apply_to_rows
 from ._neighborhoods import PLAIN, Neighborhoods
 from ._neighbors import ALL_PAIRS_ROWS, roughly_nearest_neighbors

@@ -18,7 +18,7 @@ from ._batching import in_tiles, minibatches, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint
 from ._distributed import ALONE, Alone
-from ._first_layer import on_leading_components
+from ._end_layers import on_leading_components
 from ._neighborhoods import PLAIN, Neighborhoods
 from ._networks import forward
 from ._objectives import (

@@ -8,7 +8,7 @@ from torch import nn
 
 from skdec import _self_training
 from skdec._callbacks import SILENT, Task
-from skdec._first_layer import first_linear
+from skdec._end_layers import first_linear
 from skdec._neighborhoods import PLAIN, Neighborhoods
 from skdec._networks import Architecture, weights_of
 from skdec._objectives import kl_divergence, log_soft_assignment, target_distribution

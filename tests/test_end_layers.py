@@ -8,9 +8,10 @@ import pytest
 import torch
 from quick import quick, wide_blobs
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import skdec._estimator as estimator_module
-from skdec._first_layer import (
+from skdec._end_layers import (
     first_linear,
     on_components,
     on_leading_components,
@@ -106,7 +107,11 @@ def test_training_with_neighbours_is_of_100_components_or_more(
 
 def test_a_network_that_begins_otherwise_is_trained_as_it_is():
     X, hoods = rows_and_axes(150, 120)
-    for first in (lambda: nn.LayerNorm(120), lambda: nn.Linear(120, 4, bias=False)):
+    for first in (
+        lambda: nn.LayerNorm(120),
+        lambda: nn.Linear(120, 4, bias=False),
+        lambda: weight_norm(nn.Linear(120, 4)),
+    ):
         encoder = drawn(first)
         with on_leading_components(encoder, X, hoods) as (inside, rows):
             assert inside is encoder and rows is X
@@ -181,6 +186,7 @@ def test_a_decoder_that_ends_otherwise_or_of_narrow_rows_gives_them_as_they_are(
         (X, hoods, nn.Sequential(nn.Linear(2, 120), nn.Sigmoid())),
         (X, hoods, nn.Linear(2, 120, bias=False)),
         (X, hoods, nn.Linear(2, 120).requires_grad_(False)),
+        (X, hoods, weight_norm(nn.Linear(2, 120))),
         (narrow, plain, nn.Linear(2, 100)),
     ):
         with to_leading_components(last, rows, neighborhoods) as (inside, target):

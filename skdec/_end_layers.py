@@ -31,8 +31,10 @@ def first_linear(network: nn.Module) -> nn.Linear | None:
 
 def _trained_linear(network: nn.Module, end: int) -> nn.Linear | None:
     _, layer = _at_end(network, end)
-    is_linear = isinstance(layer, nn.Linear) and layer.bias is not None
-    return layer if is_linear and all(w.requires_grad for w in layer.parameters()) else None
+    weights = dict(layer.named_parameters())
+    # A weight that is made of others, by `weight_norm` say, cannot be written to.
+    is_linear = isinstance(layer, nn.Linear) and weights.keys() == {"weight", "bias"}
+    return layer if is_linear and all(w.requires_grad for w in weights.values()) else None
 
 
 def _at_end(network: nn.Module, end: int) -> tuple[nn.Sequential | None, nn.Module]:
