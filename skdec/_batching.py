@@ -55,23 +55,31 @@ def in_tiles(
     holds it. Where a row gets the same bits in tiles of any of the sizes, it does so whichever rows
     stand beside it, and however many there are. Nothing but the results is kept.
     """
+    n_rows, n_columns = X.shape
+    largest = max(sizes)
+    last = min(size for size in sizes if size >= n_rows % largest)
+
+    def of_tile(start: int) -> Tensor:
+        rows = X[start : start + largest]
+        n = rows.shape[0]
+        n_missing = (largest if n == largest else last) - n
+        padded = torch.cat([rows, rows.new_zeros(n_missing, n_columns)]) if n_missing else rows
+        with torch.no_grad():
+            return function(padded)[:n]
+
+    if n_rows <= largest:  # not worth a pile: half of the time of a single row would be of it
+        return of_tile(0)
     results: list[Tensor] = []
     allocation = threading.Lock()
-    largest = max(sizes)
-    last = min(size for size in sizes if size >= len(X) % largest)
 
     def apply_to_tile(start: int) -> None:
-        rows = X[start : start + largest]
-        n_missing = (largest if len(rows) == largest else last) - len(rows)
-        padded = torch.cat([rows, rows.new_zeros(n_missing, X.shape[1])]) if n_missing else rows
-        with torch.no_grad():
-            result = function(padded)[: len(rows)]
+        result = of_tile(start)
         with allocation:
             if not results:
-                results.append(result.new_empty(len(X), *result.shape[1:]))
-        results[0][start : start + len(rows)] = result
+                results.append(result.new_empty(n_rows, *result.shape[1:]))
+        results[0][start : start + len(result)] = result
 
-    workers.map_on(X.device, apply_to_tile, range(0, len(X), largest))
+    workers.map_on(X.device, apply_to_tile, range(0, n_rows, largest))
     return results[0]
 
 

@@ -95,13 +95,14 @@ class Embedding(NamedTuple):
 
     def embed(self, X: np.ndarray, workers: Workers) -> np.ndarray:
         """Rows of the input to float32 rows of shape (n_samples, embedding_dim)."""
+        device = self._device
 
         def embed_block(rows: slice) -> np.ndarray:
             scaled = workers.map(self.scaling.apply, _parts(X[rows]))
-            x = self._tensor(np.concatenate(scaled))
+            x = torch.from_numpy(np.concatenate(scaled)).to(device)
             return apply_to_rows(self.autoencoder.encoder, x, workers, as_alone=True).cpu().numpy()
 
-        return in_blocks(embed_block, *X.shape, self._block_rows)
+        return in_blocks(embed_block, *X.shape, _block_rows(device))
 
     def embed_scaled(self, x: Tensor | ScaledRows, workers: Workers) -> Tensor:
         """The same up to rounding, of rows on the network's scale and device; quicker."""
@@ -109,16 +110,17 @@ class Embedding(NamedTuple):
 
     def decode(self, Z: np.ndarray, workers: Workers) -> np.ndarray:
         """Rows of the embedding to float64 rows of shape (n_samples, n_features)."""
+        device = self._device
 
         def decode_block(rows: slice) -> np.ndarray:
-            z = self._tensor(Z[rows].astype(np.float32))
+            z = torch.from_numpy(Z[rows].astype(np.float32)).to(device)
             decoded = apply_to_rows(self.autoencoder.decoder, z, workers, as_alone=True)
             if self.decodes_logits:
                 decoded = torch.sigmoid(decoded)
             return self.scaling.invert(decoded.cpu().numpy())
 
         n_features = len(self.scaling.offset)
-        return in_blocks(decode_block, len(Z), n_features, self._block_rows)
+        return in_blocks(decode_block, len(Z), n_features, _block_rows(device))
 
     def reconstruction_error(
         self, X: np.ndarray, Z: np.ndarray, weight: np.ndarray, workers: Workers
@@ -132,16 +134,13 @@ class Embedding(NamedTuple):
         return _sum(errors, weight) / math.fsum(weight)
 
     @property
-    def _block_rows(self) -> int:
-        """Blocks of rows are multiples of these: there are no padded tiles between them."""
-        return _TILE_ROWS if self._device.type == "cpu" else _ACCELERATOR_TILE_ROWS
-
-    @property
     def _device(self) -> torch.device:
         return next(self.autoencoder.parameters(), torch.empty(0)).device
 
-    def _tensor(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(rows).to(self._device)
+
+def _block_rows(device: torch.device) -> int:
+    """Blocks of rows are multiples of these: there are no padded tiles between them."""
+    return _TILE_ROWS if device.type == "cpu" else _ACCELERATOR_TILE_ROWS
 
 
 def _parts(X) -> list:

@@ -159,6 +159,10 @@ class Workers:
         After a failure no thread takes another item, and none is at work when it is raised. Not
         more than `most_threads` take part: those that are mostly in Python hinder each other.
         """
+        n_threads = min(self.n_workers, len(items), most_threads or self.n_workers)
+        helpers = n_threads - 1 if self._entered else 0
+        if helpers <= 0:
+            return [function(item) for item in items]
         results: list = [None] * len(items)
         pile, failed = itertools.count(), threading.Event()
 
@@ -170,9 +174,7 @@ class Workers:
                 failed.set()
                 raise
 
-        n_threads = min(self.n_workers, len(items), most_threads or self.n_workers)
-        helpers = n_threads - 1 if self._entered else 0
-        if helpers > 0 and self._pool is None:  # for a single item there is no need of one
+        if self._pool is None:  # for single items there is no need of one
             self._pool = ThreadPoolExecutor(self.n_workers - 1, "skdec", initializer=_limit_kernels)
         futures = [self._pool.submit(take_from_pile) for _ in range(helpers)]
         try:
