@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 from accuracy import asked_for, command_line, compile_peers, measure_missing, table
 from machine import describe_machine
@@ -36,6 +35,11 @@ _FARTHEST = 10.0
 
 def load(path: Path, standardised: bool) -> tuple[np.ndarray, np.ndarray]:
     """Rows and known types of the cells of a file."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError("benchmarks/cells.py reads files by h5py: pip install h5py") from error
+
     with h5py.File(path) as file:
         counts, y = np.array(file["X"], dtype=np.float64), np.array(file["Y"])
     sums = counts.sum(axis=1, keepdims=True)
