@@ -134,7 +134,7 @@ class DECClustering(
     """Deep Embedded Clustering: learn an embedding and a clustering together.
 
     The default is neither published recipe. It is DEC's method [1]_ with other first steps: the
-    encoder is trained with pairs of neighbours in the input [3]_, not as part of an autoencoder,
+    encoder is trained with neighbours in the input [3]_, not as part of an autoencoder,
     and the initial centres are those of the best of several partitions. For the published methods
     use ``DECClustering.from_paper("dec", n_clusters=...)`` [1]_ and
     ``DECClustering.from_paper("idec", n_clusters=...)`` [2]_.
@@ -193,7 +193,7 @@ class DECClustering(
         "end-to-end" trains the whole autoencoder. "layer-wise" trains a denoising autoencoder
         for each pair of layers in turn, as published, before that. "neighbors" trains no
         autoencoder: the nearest neighbours of each row in the input are found once, and the encoder
-        is trained on mini-batches of rows, each with one of its neighbours, with the contrastive
+        is trained on mini-batches of rows, each with two of its neighbours, with the contrastive
         loss InfoNCE in the kernel of DEC's Eq. 1 [3]_. Inputs of more than 100 features are
         compared by the direction of their 50 leading principal components, or of 100, 200, 400 or
         800 where two random halves of the features then agree better who is close to whom. If
@@ -275,7 +275,8 @@ class DECClustering(
     momentum : float, default=0.9
         Momentum of "sgd" in self-training; in [0, 1).
     batch_size : int, default=256
-        Rows of a mini-batch, at most (published: 256); pairs in training with neighbours.
+        Rows of a mini-batch, at most (published: 256). In training with neighbours two thirds of
+        them take part, with two neighbours each.
     update_interval : "auto" or int, default="auto"
         Mini-batch steps between two updates of the target; a *round*. "auto" is one epoch, but
         at most the square root of the number of distinct rows and at least 30.

@@ -58,23 +58,24 @@ def kl_divergence(P: Tensor, log_Q: Tensor) -> Tensor:
 
 
 def neighbor_contrast(ends: Tensor, rows: Tensor) -> Tensor:
-    """Contrastive loss of groups of pairs of neighbours, of shape (n_groups, n_pairs).
+    """Contrastive loss of groups of rows with neighbours of each, of shape (n_groups, n_rows).
 
-    InfoNCE as in [2]_: each end of a pair has to be found among all other rows of its group by the
-    other end, with the similarity 1 / (1 + ||z - z'||^2), which is the kernel of Eq. 1 with one
-    degree of freedom: -log of its share in the sum over these rows. `ends` are the embeddings of
-    the pairs' ends, of shape (n_groups, 2 n_pairs, embedding_dim), in each group first one end of
-    all pairs, then the other, and `rows` their row numbers: a row is no contrast to itself.
+    InfoNCE as in [2]_: a row and each of its neighbours have to find each other among all other
+    rows of the group, with the similarity 1 / (1 + ||z - z'||^2), which is the kernel of Eq. 1 with
+    one degree of freedom: -log of its share in the sum over these rows. `ends` are embeddings, of
+    shape (n_groups, 1 + n_neighbors, n_rows, embedding_dim), in each group first of all rows, then
+    of one neighbour of each and so on, and `rows` their row numbers: a row is no contrast to
+    itself.
     """
-    centered = ends - ends.detach().mean(dim=1, keepdim=True)  # against cancellation
+    together, numbers = ends.flatten(1, 2), rows.flatten(1)
+    centered = together - together.detach().mean(dim=1, keepdim=True)  # against cancellation
     norms = centered.square().sum(dim=2)
     distances = torch.baddbmm(norms[:, None, :], centered, centered.mT, alpha=-2.0)
     kernel = (1.0 + torch.relu(distances + norms[:, :, None])).reciprocal()
-    itself = rows[:, :, None] == rows[:, None, :]
-    totals = kernel.masked_fill(itself, 0.0).sum(dim=2).log()
-    one, other = ends.chunk(2, dim=1)
-    apart = torch.log1p((one - other).square().sum(dim=2))
-    return apart + totals.unflatten(1, (2, -1)).mean(dim=1)
+    itself = numbers[:, :, None] == numbers[:, None, :]
+    totals = kernel.masked_fill(itself, 0.0).sum(dim=2).log().unflatten(1, rows.shape[1:])
+    apart = torch.log1p((ends[:, :1] - ends[:, 1:]).square().sum(dim=3))
+    return (apart + (totals[:, :1] + totals[:, 1:]) / 2.0).mean(dim=1)
 
 
 def mean_squared_error(decoded: Tensor, x: Tensor) -> Tensor:

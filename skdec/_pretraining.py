@@ -34,9 +34,10 @@ from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
 from ._scaled_rows import ScaledRows, numpy_rows
 from ._threads import Workers
 
-# Pairs that are contrasted with each other. A fixed number: the loss does not depend on how a batch
-# is cut into shards, and memory grows with the batch, not with its square.
-_CONTRASTED_PAIRS = 64
+# Rows that are contrasted with each other, each with two neighbours: 126 in all. A fixed number:
+# the loss does not depend on how a batch is cut into shards, and memory grows with the batch, not
+# with its square.
+_CONTRASTED_ROWS = 42
 
 # The stage's random stream, where it is not of the stage's name.
 _STREAMS = {"autoencoder": "pretraining"}
@@ -316,9 +317,10 @@ def _train_with_neighbors(
 ) -> tuple[list[float], np.ndarray | None]:
     """Keep each row and its neighbours together against all others.
 
-    The neighbours are those in the input, found once. Each row of a mini-batch comes with one
-    neighbour, drawn at random; pairs are contrasted in groups. The mean loss of each epoch, and the
-    nearest rows as `Pretrained` has them.
+    The neighbours are those in the input, found once. Two thirds of the rows of a mini-batch come
+    with two different neighbours each, drawn at random, so that twice as many rows as it has go
+    through the network; they are contrasted in groups. The mean loss of each epoch, and the nearest
+    rows as `Pretrained` has them.
     """
     settings, weight = training.settings, training.weight
     if not _is_trainable(encoder) or training.group.min(len(training.X)) <= 2:
@@ -330,27 +332,38 @@ def _train_with_neighbors(
     with on_leading_components(encoder, own.X, own.hoods) as (encoder, X):
 
         def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            pairs = _in_whole_groups(rows)
-            choice = torch.randint(
-                neighbors.shape[1], pairs.shape, generator=generator, device=rows.device
-            )
-            ends = torch.cat([pairs, neighbors[pairs, choice]], dim=1)
+            n_batch, rows = len(rows), rows[: math.ceil(2 * len(rows) / 3)]
+            firsts = _in_whole_groups(rows)
+            ends = torch.cat([firsts[:, None], _two_neighbors(neighbors, firsts, generator)], dim=1)
             Z = forward(encoder, X[ends.ravel()]).unflatten(0, ends.shape)
-            return weight[rows] @ neighbor_contrast(Z, ends).ravel()[: len(rows)]
+            losses = neighbor_contrast(Z, ends).ravel()[: len(rows)]
+            return n_batch / len(rows) * (weight[rows] @ losses)
 
         own = replace(own, X=X)
         return own.run(encoder, loss, settings.neighbor_steps, "neighbors"), nearest
 
 
 def _in_whole_groups(rows: Tensor) -> Tensor:
-    """The rows in groups whose pairs are contrasted, of shape (n_groups, n_pairs).
+    """The rows in groups that are contrasted, of shape (n_groups, n_rows).
 
     They begin again to fill up the last group: there they are contrasts only. All groups
     are alike then, and one operation does for all.
     """
-    n_groups = -(-len(rows) // _CONTRASTED_PAIRS)
-    n_pairs = n_groups * _CONTRASTED_PAIRS
-    return rows.repeat(-(-n_pairs // len(rows)))[:n_pairs].view(n_groups, _CONTRASTED_PAIRS)
+    n_groups = -(-len(rows) // _CONTRASTED_ROWS)
+    n_filled = n_groups * _CONTRASTED_ROWS
+    return rows.repeat(-(-n_filled // len(rows)))[:n_filled].view(n_groups, _CONTRASTED_ROWS)
+
+
+def _two_neighbors(neighbors: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Two of the `neighbors` of each of some rows, not twice the same if there are two.
+
+    Of shape (n_groups, 2, n_rows), given rows of shape (n_groups, n_rows).
+    """
+    how = {"size": rows.shape, "generator": generator, "device": rows.device}
+    n_neighbors = neighbors.shape[1]
+    one = torch.randint(n_neighbors, **how)
+    other = (one + torch.randint(1, max(n_neighbors, 2), **how)) % n_neighbors
+    return neighbors[rows[:, None], torch.stack([one, other], dim=1)]
 
 
 def _neighbors_in_the_input(training: _Training) -> tuple[np.ndarray | None, np.ndarray]:

@@ -47,7 +47,7 @@ from skdec._neighbors import (
     squared_lengths,
 )
 from skdec._objectives import neighbor_contrast
-from skdec._pretraining import _in_whole_groups
+from skdec._pretraining import _in_whole_groups, _two_neighbors
 from skdec._self_training import SelfTrained
 from skdec._threads import Workers
 
@@ -279,8 +279,8 @@ def test_separation_by_hand():
 
 
 def test_contrast_of_two_pairs_by_hand():
-    ends = torch.tensor([[[0.0], [3.0], [1.0], [5.0]]])
-    (found,) = neighbor_contrast(ends, torch.tensor([[0, 1, 2, 3]]))
+    ends = torch.tensor([[[[0.0], [3.0]], [[1.0], [5.0]]]])
+    (found,) = neighbor_contrast(ends, torch.tensor([[[0, 1], [2, 3]]]))
 
     def kernel(a, b):
         return 1 / (1 + (a - b) ** 2)
@@ -295,9 +295,19 @@ def test_contrast_of_two_pairs_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_contrast_with_two_neighbors_is_the_mean_of_both():
+    # One row at 0, its neighbours at 1 and 3: each is sought among the other two.
+    ends = torch.tensor([[[[0.0]], [[1.0]], [[3.0]]]])
+    ((found,),) = neighbor_contrast(ends, torch.tensor([[[0], [1], [2]]]))
+    from_row, from_one, from_other = 0.5 + 0.1, 0.5 + 0.2, 0.1 + 0.2
+    with_one = -(np.log(0.5 / from_row) + np.log(0.5 / from_one)) / 2
+    with_other = -(np.log(0.1 / from_row) + np.log(0.1 / from_other)) / 2
+    assert float(found) == pytest.approx((with_one + with_other) / 2, rel=1e-5)
+
+
 def test_a_row_that_comes_twice_is_no_contrast_to_itself():
-    ends = torch.tensor([[[0.0], [3.0], [1.0], [0.0]]])
-    first, _ = neighbor_contrast(ends, torch.tensor([[0, 1, 2, 0]]))[0]
+    ends = torch.tensor([[[[0.0], [3.0]], [[1.0], [0.0]]]])
+    first, _ = neighbor_contrast(ends, torch.tensor([[[0, 1], [2, 0]]]))[0]
     # From row 0 its neighbour is found among {1, 3}, and back from 1 among {0, 3, 0}.
     forth = -np.log(0.5 / (0.5 + 0.1))
     back = -np.log(0.5 / (0.5 + 0.2 + 0.5))
@@ -305,8 +315,8 @@ def test_a_row_that_comes_twice_is_no_contrast_to_itself():
 
 
 def test_contrast_is_the_same_far_from_the_origin():
-    ends = torch.randn(1, 12, 3, generator=torch.Generator().manual_seed(0))
-    rows = torch.arange(12)[None]
+    ends = torch.randn(1, 3, 4, 3, generator=torch.Generator().manual_seed(0))
+    rows = torch.arange(12).view(1, 3, 4)
     near, far = (neighbor_contrast(ends + s, rows) for s in (0.0, 1000.0))
     torch.testing.assert_close(near, far, rtol=1e-3, atol=1e-3)
 
@@ -825,40 +835,55 @@ def test_a_global_output_container_does_not_reach_the_inside(container):
 def test_the_kernel_of_a_coinciding_pair_is_one():
     # Their distance comes out of a difference of large numbers, which may be negative.
     Z = torch.full((1, 3, 2), 1000.0) * torch.tensor([1.0, 3.0, -7.0])[:, None]
-    losses = neighbor_contrast(torch.cat([Z, Z], dim=1), torch.arange(6)[None])
+    losses = neighbor_contrast(torch.stack([Z, Z], dim=1), torch.arange(6).view(1, 2, 3))
     torch.testing.assert_close(losses, torch.zeros(1, 3), rtol=0, atol=1e-5)
 
 
 def test_groups_are_contrasted_each_for_itself_and_in_order():
-    ends = torch.randn(3, 20, 3, generator=torch.Generator().manual_seed(0))
-    rows = torch.arange(60).view(3, 20)
-    rows[:, 15] = rows[:, 3]  # some rows come twice in a group
+    ends = torch.randn(3, 2, 10, 3, generator=torch.Generator().manual_seed(0))
+    rows = torch.arange(60).view(3, 2, 10)
+    rows[:, 1, 5] = rows[:, 0, 3]  # some rows come twice in a group
     found = neighbor_contrast(ends, rows)
     assert found.shape == (3, 10)
     for k in range(3):
         torch.testing.assert_close(found[k : k + 1], neighbor_contrast(ends[[k]], rows[[k]]))
 
 
-@pytest.mark.parametrize("n_rows", [1, 7, 63, 64, 65, 128, 150])
+@pytest.mark.parametrize("n_rows", [1, 7, 41, 42, 43, 84, 100])
 def test_the_last_group_is_filled_up_with_the_first_rows(n_rows):
     rows = torch.arange(n_rows) + 1000
     groups = _in_whole_groups(rows)
-    assert groups.shape == (math.ceil(n_rows / 64), 64)
+    assert groups.shape == (math.ceil(n_rows / 42), 42)
     assert torch.equal(groups.ravel()[:n_rows], rows)
     assert torch.equal(groups.ravel()[n_rows:], groups.ravel()[: groups.numel() - n_rows])
 
 
-def test_each_row_of_a_batch_counts_once(monkeypatch):
+def test_two_thirds_of_a_batch_count_once_each(monkeypatch):
     seen = []
 
     def counting(ends, rows):
         losses = neighbor_contrast(ends, rows)
         seen.append(torch.autograd.grad(losses.sum(), ends, retain_graph=True)[0].shape)
-        # The loss of a pair is its place: what of it arrives tells which pairs count.
+        # The loss of a row is its place: what of it arrives tells which rows count.
         return losses * 0.0 + torch.arange(losses.numel()).view(losses.shape)
 
     monkeypatch.setattr("skdec._pretraining.neighbor_contrast", counting)
     X = np.random.default_rng(0).normal(size=(70, 4)).astype(np.float32)
     model = quick(batch_size=70, neighbor_steps=3, hidden_dims=(8,)).fit(X)
-    assert seen == [(2, 128, 2)] * 3
-    assert model.neighbor_loss_curve_ == pytest.approx([sum(range(70)) / 70] * 3)
+    assert seen == [(2, 3, 42, 2)] * 3
+    assert model.neighbor_loss_curve_ == pytest.approx([sum(range(47)) / 47] * 3)
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 2, 5])
+def test_a_row_comes_with_two_different_neighbors(n_neighbors):
+    neighbors = 100 * torch.arange(30)[:, None] + torch.arange(n_neighbors)
+    rows, generator = torch.arange(30).view(3, 10), torch.Generator().manual_seed(0)
+    drawn = torch.stack([_two_neighbors(neighbors, rows, generator) for _ in range(200)])
+    assert drawn.shape == (200, 3, 2, 10)
+    assert torch.equal(drawn // 100, rows[:, None].expand_as(drawn))
+    assert (drawn[:, :, 0] != drawn[:, :, 1]).all() or n_neighbors == 1
+    # Each neighbour is as often the first or the second as any other.
+    counts = torch.stack(
+        [(drawn % 100 == k).float().mean(dim=(0, 1, 3)) for k in range(n_neighbors)]
+    )
+    torch.testing.assert_close(counts, torch.full_like(counts, 1 / n_neighbors), rtol=0, atol=0.03)

@@ -187,7 +187,7 @@ def test_no_more_than_a_block_is_ever_taken_from_a_memory_map(tmp_path, monkeypa
     in_blocks_of(10, monkeypatch)
     monkeypatch.setattr("skdec._initialization._MOST_ROWS", 30)
     monkeypatch.setattr("skdec._self_training._TILE_ROWS", 10)
-    monkeypatch.setattr("skdec._pretraining._CONTRASTED_PAIRS", 10)
+    monkeypatch.setattr("skdec._pretraining._CONTRASTED_ROWS", 7)
     validate = skdec._estimator.validate_data
     monkeypatch.setattr(
         skdec._estimator, "validate_data", lambda *a, **k: validate(*a, **k).view(Spy)
@@ -197,7 +197,8 @@ def test_no_more_than_a_block_is_ever_taken_from_a_memory_map(tmp_path, monkeypa
     in_fit = max(taken)
     taken.clear()
     model.predict(map_), model.transform(map_)
-    assert 20 * 6 <= in_fit <= 2 * 20 * 6  # a mini-batch with a neighbour of each row
+    # A mini-batch, or 14 of its rows with two neighbours each.
+    assert 20 * 6 <= in_fit <= 3 * 14 * 6
     assert 0 < max(taken)
 
 
