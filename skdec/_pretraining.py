@@ -337,6 +337,7 @@ def _train_with_neighbors(
             ends = torch.cat([firsts[:, None], _two_neighbors(neighbors, firsts, generator)], dim=1)
             Z = forward(encoder, X[ends.ravel()]).unflatten(0, ends.shape)
             losses = neighbor_contrast(Z, ends).ravel()[: len(rows)]
+            # The step divides by the rows of the whole batch.
             return n_batch / len(rows) * (weight[rows] @ losses)
 
         own = replace(own, X=X)
