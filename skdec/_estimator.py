@@ -1276,7 +1276,8 @@ class DECClustering(
         if run.group.sum(len(at)) < run.group.sum(len(run.x)):
             centers = run.take_over("alignment of some", labels, at, centers)
             labels = self._assign(run, run.everywhere, centers)
-        places = hoods.places(hoods.components(partial(numpy_rows, run.x), run.everywhere))
+        components = hoods.components(partial(numpy_rows, run.x), run.everywhere)
+        places = hoods.places(components, run.plan.init_seed)
         moved, closest = at_borders(
             places, labels, run.plan.n_clusters, run.plan.init_seed, run.workers
         )

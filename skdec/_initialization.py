@@ -158,7 +158,7 @@ def input_judge(
     rows = np.arange(len(weight))
     components = hoods.components(x, rows)
     leading = leading_components(components.__getitem__, rows, seed).of(rows)
-    places, n_sought = hoods.places(components), hoods.n_sought(_N_JUDGED_NEIGHBORS)
+    places, n_sought = hoods.places(components, seed), hoods.n_sought(_N_JUDGED_NEIGHBORS)
     if nearest is None or nearest.shape[1] < n_sought:
         nearest = nearest_neighbors(places, n_sought, workers)
     neighbors = hoods.chosen(places, nearest, _N_JUDGED_NEIGHBORS, workers)

@@ -15,8 +15,9 @@ from ._components import Components, leading_components
 from ._hyperplanes import n_candidates, nearest_by_hyperplanes
 from ._neighbors import nearest_neighbors
 from ._threads import Workers, scikit_learn_alone
+from ._ties import dequantized, ties
 
-# Rows of so many features or fewer are compared as they are, with their lengths.
+# Rows of so many features or fewer are compared as they are, with their lengths, but for ties.
 MOST_FEATURES = 100
 
 # Of wider ones leading components are: the fewest of these numbers in which two halves of the
@@ -73,14 +74,26 @@ class Neighborhoods(NamedTuple):
             return Components(x, np.zeros(x(rows[:1]).shape[1]), None).of(rows)
         return Components(x, self.mean, self.axes[: self.n_components]).of(rows)
 
-    def places(self, components: np.ndarray) -> np.ndarray:
+    def places(self, components: np.ndarray, seed: int) -> np.ndarray:
         """The rows with these `components` as they are compared; in their place.
 
-        Of wide ones it is the direction of their components. Their length is little where a row is
-        mostly in other components, as a text of rare words is: such rows would be neighbours of all
-        others.
+        Of narrow rows values that several share are spread at random: gaps between the values of a
+        feature are no gaps between clusters. Of wide ones it is the direction of their components.
+        Their length is little where a row is mostly in other components, as a text of rare words
+        is: such rows would be neighbours of all others.
         """
-        return components if self.n_components is None else _directions(components)
+        narrow = self.n_components is None
+        return dequantized(components, seed) if narrow else _directions(components)
+
+    def untied(self, components: np.ndarray) -> np.ndarray:
+        """The same `components` in place, as they are compared for training.
+
+        A feature of narrow rows counts less by the share of ties in it: else the nearest rows are
+        those that agree in every yes and no, whatever they mean, and not those of a cluster.
+        """
+        if self.n_components is None:
+            components *= (1.0 - ties(components)).astype(components.dtype)
+        return components
 
     def n_sought(self, n_neighbors: int) -> int:
         """Of how many of the nearest rows so many neighbours are chosen."""

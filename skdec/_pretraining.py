@@ -373,7 +373,8 @@ def _neighbors_in_the_input(training: _Training) -> tuple[np.ndarray | None, np.
     seed = derived_seed(training.settings.seed, "blocks")
     # A rank has only its share of a row's neighbours: more of its own would be further away.
     n_neighbors = math.ceil(hoods.n_neighbors * training.group.share(n_rows))
-    places = hoods.places(hoods.components(partial(numpy_rows, training.X), np.arange(n_rows)))
+    components = hoods.components(partial(numpy_rows, training.X), np.arange(n_rows))
+    places = hoods.places(hoods.untied(components), seed)
     workers, device = training.workers, searching_device(training.X.device)
     n_sought = hoods.n_sought(n_neighbors)
     nearest = roughly_nearest_neighbors(places, n_sought, seed, workers, device)

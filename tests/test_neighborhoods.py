@@ -132,7 +132,7 @@ def test_the_number_of_threads_does_not_matter(n_workers):
 def placed(hoods, X):
     every = np.arange(len(X))
     hoods = hoods.with_axes(X.__getitem__, every, seed=0)
-    return hoods.places(hoods.components(X.__getitem__, every))
+    return hoods.places(hoods.components(X.__getitem__, every), 0)
 
 
 @pytest.mark.parametrize(

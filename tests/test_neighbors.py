@@ -331,7 +331,7 @@ def test_a_judge_takes_the_nearest_rows_that_have_been_found(by_hyperplanes):
         def neighbors_with(nearest):
             return input_judge(X.__getitem__, weight, hoods, 0, workers, nearest).neighbors
 
-        places = hoods.places(hoods.components(X.__getitem__, np.arange(200)))
+        places = hoods.places(hoods.components(X.__getitem__, np.arange(200)), 0)
         nearest = nearest_neighbors(places, 35, workers)
         sought = neighbors_with(None)
         np.testing.assert_array_equal(neighbors_with(nearest), sought)

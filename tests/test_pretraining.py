@@ -455,7 +455,7 @@ def test_nearest_rows_are_kept_where_they_are_exact(workers, monkeypatch):
     hoods = Neighborhoods(20, 3, by_hyperplanes=True)
     hoods = hoods.with_axes(X.numpy().__getitem__, np.arange(200), seed=0)
     settings = replace(SETTINGS, stages="neighbors", neighbor_steps=1)
-    places = hoods.places(hoods.components(X.numpy().__getitem__, np.arange(200)))
+    places = hoods.places(hoods.components(X.numpy().__getitem__, np.arange(200)), 0)
     found = pretrain(X, weight, architecture, settings, 1, hoods).nearest
     np.testing.assert_array_equal(found, nearest_neighbors(places, 30, workers))
     monkeypatch.setattr(skdec._pretraining, "ALL_PAIRS_ROWS", 199)
