@@ -86,13 +86,14 @@ class Neighborhoods(NamedTuple):
         return dequantized(components, seed) if narrow else _directions(components)
 
     def untied(self, components: np.ndarray) -> np.ndarray:
-        """The same `components` in place, as they are compared for training.
+        """The same `components`, scaled as they are compared for training; in their place.
 
-        A feature of narrow rows counts less by the share of ties in it: else the nearest rows are
-        those that agree in every yes and no, whatever they mean, and not those of a cluster.
+        Squares of differences in a feature of narrow rows count by the share of pairs that differ
+        in it: else the nearest rows are those that agree in every yes and no, whatever they mean,
+        and not those of a cluster.
         """
         if self.n_components is None:
-            components *= (1.0 - ties(components)).astype(components.dtype)
+            components *= np.sqrt(1.0 - ties(components)).astype(components.dtype)
         return components
 
     def n_sought(self, n_neighbors: int) -> int:
