@@ -45,14 +45,14 @@ table = pd.DataFrame(
 # %%
 # Columns with different units have to be standardised: the estimator itself keeps units, as
 # `KMeans` does. Income is skewed, so its logarithm is taken first. Two categories come to six
-# columns of zeros and ones. With full weight, channel and region make up most of the distance
-# between two customers, and become the clusters; here they get 0.3.
+# columns of zeros and ones, which need no weights of their own: that two customers are from the
+# same region does not make them neighbours where they differ in all else.
 log = FunctionTransformer(np.log)
 columns = make_column_transformer(
     (StandardScaler(), ["age", "visits"]),
     (make_pipeline(log, StandardScaler()), ["income"]),
     (OneHotEncoder(sparse_output=False), ["channel", "region"]),
-).set_params(transformer_weights={"onehotencoder": 0.3})
+)
 kmeans = KMeans(4, n_init=10, random_state=0)
 dec = DECClustering(4, random_state=0)
 for clusterer in [kmeans, dec]:

@@ -194,7 +194,9 @@ class DECClustering(
         for each pair of layers in turn, as published, before that. "neighbors" trains no
         autoencoder: the nearest neighbours of each row in the input are found once, and the encoder
         is trained on mini-batches of rows, each with two of its neighbours, with the contrastive
-        loss InfoNCE in the kernel of DEC's Eq. 1 [3]_. Inputs of more than 100 features are
+        loss InfoNCE in the kernel of DEC's Eq. 1 [3]_. Of up to 100 features those in which many
+        rows are equal, as a yes or no, count less there, and their values are spread at random: see
+        the user guide. Inputs of more than 100 features are
         compared by the direction of their 50 leading principal components, or of 100, 200, 400 or
         800 where two random halves of the features then agree better who is close to whom. If
         these agree so well that five neighbours are enough (see `n_neighbors`), those of the 30
