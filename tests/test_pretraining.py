@@ -9,7 +9,7 @@ from torch import nn
 import skdec._pretraining
 from skdec._callbacks import Task
 from skdec._hyperplanes import nearest_by_hyperplanes
-from skdec._neighborhoods import Neighborhoods
+from skdec._neighborhoods import PLAIN, Neighborhoods
 from skdec._neighbors import nearest_neighbors
 from skdec._networks import Architecture, weights_of
 from skdec._objectives import RECONSTRUCTION_LOSSES, mean_squared_error
@@ -446,6 +446,18 @@ def test_neighbors_are_those_of_wide_rows_by_components_of_some_of_them(workers)
     nearest = np.argsort(cdist(directions, directions), axis=1)[:, 1:31]
     expected = nearest_by_hyperplanes(directions, nearest, 4, workers)
     assert np.mean([len({*a} & {*b}) / 4 for a, b in zip(found, expected, strict=True)]) > 0.95
+
+
+def test_neighbors_need_not_agree_in_every_yes_and_no(workers):
+    random = np.random.default_rng(1)
+    X = np.hstack([random.normal(size=(500, 4)), 2 * (random.random((500, 3)) < 0.4)])
+    x = torch.from_numpy(X.astype(np.float32))
+    training = _Training(x, torch.ones(500), SETTINGS, workers, torch.float32)
+    nearest = [np.argsort(cdist(X, X), axis=1)[:, 1:6], _neighbors_in_the_input(training)[1]]
+    plain, found = ((X[some, 4:] == X[:, None, 4:]).all(axis=2).mean() for some in nearest)
+    spread = nearest_neighbors(PLAIN.places(X.astype(np.float32), 0), 5, workers)
+    only_spread = (X[spread, 4:] == X[:, None, 4:]).all(axis=2).mean()
+    assert found < only_spread - 0.05 and only_spread < plain - 0.05
 
 
 def test_nearest_rows_are_kept_where_they_are_exact(workers, monkeypatch):
