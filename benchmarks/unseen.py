@@ -1,11 +1,13 @@
-"""The default settings on tables and shapes that had no part in the choice of any default.
+"""The default settings on tables and shapes of another collection.
 
     python benchmarks/unseen.py --sets DIR [--groups tables shapes] [--seeds 0 1 2] [--methods ...]
 
 DIR is a clone of milaan9/Clustering-Datasets (github), a collection of sets of many authors. Those
-that are in `collection.py` or `accuracy.py` too are left out. Features of tables ("01. UCI") are
-standardised; of more than 4,000 rows a random choice is taken. Every result is a line of
-`benchmarks/results/unseen.jsonl`; a run that was stopped goes on where it was.
+that are in `collection.py` or `accuracy.py` too are left out. They had no part in the choice of any
+default when they were first run; since then tables of few values have, in how ties are treated.
+Features of tables ("01. UCI") are standardised; of more than 4,000 rows a random choice is taken.
+Every result is a line of `benchmarks/results/unseen.jsonl`; a run that was stopped goes on where it
+was.
 """
 
 from __future__ import annotations
