@@ -30,7 +30,9 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from ._array_api import to_numpy
+from ._batching import as_float64
 from ._cuts import mean_by_edges, relative_conductances, symmetric_graph
+from ._neighborhoods import MOST_FEATURES, PLAIN
 from ._neighbors import edge_weights, modularity, nearest_neighbors
 from ._rows import distinct_rows
 from ._threads import Workers
@@ -46,6 +48,9 @@ __all__ = [
 
 # What takes the square of the number of rows looks at a fixed random choice of so many.
 _MOST_ROWS = 10_000
+
+# Values that several rows share are spread in the same way in every call.
+_SEED = 0
 
 # With 1, six well separated clusters merged into two halves would score as well as all six;
 # much below 1, clusters are cut to pieces. Measured in benchmarks/score_criterion.py.
@@ -120,7 +125,8 @@ def relative_modularity(X, labels, *, n_neighbors="auto", sample_weight=None) ->
     ----------
     X : array-like or sparse matrix of shape (n_samples, n_features)
         Rows whose Euclidean neighbours make the graph. Of more than 10,000 distinct rows a
-        fixed choice of 10,000 is used.
+        fixed choice of 10,000 is used. Of up to 100 features values that several rows share
+        are spread around, as in `DECClustering`: a yes or no alone makes no clusters.
     labels : array-like of shape (n_samples,)
         Cluster labels. Repeated rows count with the label of one of them.
     n_neighbors : "auto" or int, default="auto"
@@ -183,7 +189,8 @@ def relative_conductance(X, labels, *, n_neighbors="auto", sample_weight=None) -
     ----------
     X : array-like or sparse matrix of shape (n_samples, n_features)
         Rows whose Euclidean neighbours make the graph. Of more than 10,000 distinct rows a
-        fixed choice of 10,000 is used.
+        fixed choice of 10,000 is used. Of up to 100 features values that several rows share
+        are spread around, as in `DECClustering`: a yes or no alone makes no clusters.
     labels : array-like of shape (n_samples,)
         Cluster labels. Repeated rows count with the label of one of them.
     n_neighbors : "auto" or int, default="auto"
@@ -252,8 +259,11 @@ def _labelled_graph(X, labels, n_neighbors, sample_weight) -> _LabelledGraph | N
         return None
     if n_neighbors == "auto":
         n_neighbors = min(15, math.ceil(math.sqrt(len(index))))
+    rows = X[index]
+    if rows.shape[1] <= MOST_FEATURES:
+        rows = PLAIN.places(as_float64(rows), _SEED)
     with Workers() as workers:
-        neighbors = nearest_neighbors(X[index], n_neighbors, workers)
+        neighbors = nearest_neighbors(rows, n_neighbors, workers)
     return _LabelledGraph(neighbors, edge_weights(neighbors, weight), labels)
 
 

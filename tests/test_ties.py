@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import sparse
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import StandardScaler
 
@@ -13,6 +15,7 @@ from skdec._initialization import input_judge
 from skdec._neighborhoods import PLAIN, Neighborhoods
 from skdec._threads import Workers
 from skdec._ties import dequantized, ties
+from skdec.metrics import relative_conductance
 
 
 def flags(share, n_rows=2000):
@@ -93,6 +96,17 @@ def test_a_yes_or_no_is_no_better_a_partition_than_groups_of_numbers():
     with Workers(1) as workers:
         judge = input_judge(X.__getitem__, np.ones(len(X)), PLAIN, 1, workers)
     assert judge.score(y) > max(judge.score((X[:, k] > 0).astype(int)) for k in range(4, 9)) + 0.1
+
+
+def test_the_score_tells_how_many_groups_of_numbers_there_are_beside_yes_and_no():
+    X, y = mixed()
+    scores = {
+        k: relative_conductance(X, KMeans(k, n_init=5, random_state=0).fit_predict(X))
+        for k in range(2, 8)
+    }
+    assert max(scores, key=scores.get) == 3
+    assert max(relative_conductance(X, X[:, k] > 0) for k in range(4, 9)) < 0.2
+    assert relative_conductance(sparse.csr_array(X), y) == relative_conductance(X, y)
 
 
 def test_groups_of_numbers_are_found_beside_yes_and_no():
