@@ -42,11 +42,8 @@ def make(number: int) -> tuple[np.ndarray, np.ndarray]:
     n_numbers, n_answers = int(random.integers(3, 9)), int(random.integers(2, 10))
     y = random.choice(n_groups, n_rows, p=random.dirichlet(np.full(n_groups, 4.0)))
     centers = random.normal(size=(n_groups, n_numbers)) * random.uniform(1.6, 2.6)
-    numbers = (
-        centers[y]
-        + random.normal(size=(n_rows, n_numbers))
-        * (random.uniform(0.6, 1.2, size=(n_groups, 1))[y])
-    )
+    noise = random.normal(size=(n_rows, n_numbers))
+    numbers = centers[y] + noise * random.uniform(0.6, 1.2, size=(n_groups, 1))[y]
     if random.random() < 0.5:
         numbers = np.exp(numbers / 4)
     if random.random() < 0.5:
@@ -65,7 +62,7 @@ def make(number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and known classes of a file, whose last column that is a category has the classes."""
+    """Rows and known classes of a file; features that do not vary are left out."""
     rows, about = arff.loadarff(path)
     if len(rows) > _MOST_ROWS:
         rows = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:_MOST_ROWS])]
@@ -80,6 +77,7 @@ def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _column_of_classes(about: arff.MetaData) -> str:
+    """The one that is called so, or the last one."""
     named = [name for name in about.names() if name.lower() in ("class", "num")]
     return named[-1] if named else about.names()[-1]
 
@@ -87,7 +85,7 @@ def _column_of_classes(about: arff.MetaData) -> str:
 def _numbers(column: np.ndarray) -> np.ndarray:
     is_known = ~np.isnan(column)
     if not is_known.any():
-        return column[:, None][:, :0]
+        return np.empty((len(column), 0))
     known = np.where(is_known, column, column[is_known].mean())
     return ((known - known.mean()) / (known.std() or 1.0))[:, None]
 

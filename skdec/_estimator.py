@@ -196,16 +196,15 @@ class DECClustering(
         is trained on mini-batches of rows, each with two of its neighbours, with the contrastive
         loss InfoNCE in the kernel of DEC's Eq. 1 [3]_. Of up to 100 features those in which many
         rows are equal, as a yes or no, count less there, and their values are spread at random: see
-        the user guide. Inputs of more than 100 features are
-        compared by the direction of their 50 leading principal components, or of 100, 200, 400 or
-        800 where two random halves of the features then agree better who is close to whom. If
-        these agree so well that five neighbours are enough (see `n_neighbors`), those of the 30
-        nearest, or of twice as many as are wanted, are taken of whose difference ridge regression
-        on the differences to a row's five nearest leaves least, for the one or the other of the two
-        rows, whichever is more [6]_. While that lasts, the network's first layer, if it is a
-        `torch.nn.Linear` with bias, takes the 100 leading principal components of wider inputs, or
-        as many. The decoder is trained alone; with squared errors its last layer, if it is one
-        like that, gives these components.
+        the user guide. Inputs of more than 100 features are compared by the direction of their 50
+        leading principal components, or of 100, 200, 400 or 800 where two random halves of the
+        features then agree better who is close to whom. If these agree so well that five neighbours
+        are enough (see `n_neighbors`), those of the 30 nearest, or of twice as many as are wanted,
+        are taken of whose difference ridge regression on the differences to a row's five nearest
+        leaves least, for the one or the other of the two rows, whichever is more [6]_. While that
+        lasts, the network's first layer, if it is a `torch.nn.Linear` with bias, takes the 100
+        leading principal components of wider inputs, or as many. The decoder is trained alone; with
+        squared errors its last layer, if it is one like that, gives these components.
     pretrain_steps : "auto" or int, default="auto"
         Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.

@@ -1,4 +1,4 @@
-"""Where neighbours of wide rows are sought, and how many: what two halves of the features say."""
+"""Where neighbours are sought, and how many: of wide rows what two halves of the features say."""
 
 from __future__ import annotations
 
