@@ -45,16 +45,13 @@ def products_of(model: DECClustering, n_rows: int, epochs: dict[str, int]) -> di
     batch = min(model.batch_size, n_rows)
     of_encoder = best_rate(encoder, batch, dtype, device)
     of_pairs = best_rate(trained, 2 * batch, dtype, device)
-    of_decoder = best_rate(trained[::-1], batch, dtype, device)
     of_both = best_rate(encoder + encoder[::-1][1:], batch, dtype, device)
     assigned = 1 / product_rate(encoder, min(n_rows, 10_000), training=False, device=device)
     seconds_a_row = {
         "pretraining/autoencoder": (1, 1 / of_both),
         "pretraining/neighbors": (2, 1 / of_pairs),
-        "pretraining/decoder": (1, 1 / of_decoder),
         # All rows are assigned again after each round.
         "self-training": (1, 1 / of_encoder + assigned),
-        "decoder": (1, 1 / of_decoder),
         "inference": (1, assigned),
     }
     epochs = {**epochs, "inference": 1}

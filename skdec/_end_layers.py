@@ -46,7 +46,7 @@ def _at_end(network: nn.Module, end: int) -> tuple[nn.Sequential | None, nn.Modu
 
 
 @contextmanager
-def _replaced(network: nn.Module, end: int, inner: nn.Linear) -> Iterator[nn.Module]:
+def _replaced(network: nn.Module, end: int, inner: nn.Module) -> Iterator[nn.Module]:
     """The network with another layer at an end, for a while."""
     sequence, layer = _at_end(network, end)
     if sequence is None:
@@ -93,19 +93,28 @@ def on_components(network: nn.Module, mean: np.ndarray, axes: np.ndarray) -> Ite
         layer.bias.copy_(inner.bias - layer.weight @ center)
 
 
+def last_linear(network: nn.Module) -> nn.Linear | None:
+    """The trained linear layer that gives the network's output, or None."""
+    return _trained_linear(network, -1)
+
+
+@contextmanager
+def without_last_linear(network: nn.Module) -> Iterator[tuple[nn.Module, nn.Linear]]:
+    """What gives the input of the network's `last_linear`, in its place for a while; that layer."""
+    layer = last_linear(network)
+    with _replaced(network, -1, nn.Identity()) as hidden:
+        yield hidden, layer
+
+
 class Target(NamedTuple):
     """What a decoder is trained to give: rows of `x`, `share` of the features of the input.
 
-    `left` is what no more than these can give: it is added to a row's mean squared error.
+    `left` is what no more than these can give of each row: it adds to its mean squared error.
     """
 
     x: Tensor | ScaledRows
     share: float = 1.0
     left: Tensor | None = None
-
-    def error(self, error: Tensor, rows: Tensor) -> Tensor:
-        """Errors of the `rows` of the input, by those of the rows of `x`."""
-        return error if self.left is None else self.share * error + self.left[rows]
 
 
 @contextmanager
@@ -118,7 +127,7 @@ def to_leading_components(
     axes are orthonormal, the squared error of the components and what they leave of a row add up
     to that of the row.
     """
-    layer = _trained_linear(network, -1)
+    layer = last_linear(network)
     if layer is None or not _has_leading_components(hoods):
         yield network, Target(X)
         return

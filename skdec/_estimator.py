@@ -143,7 +143,7 @@ class DECClustering(
     the rows gives initial centres there; self-training moves encoder and centres so that the soft
     assignment Q (Student's t kernel, Eq. 1 of [1]_) approaches its own sharpened target P (Eq. 3),
     by minimising ``clustering_weight * KL(P || Q) + reconstruction_weight * L_r``. The decoder, the
-    way back from Z, is trained in the end, or with the reconstruction term L_r before the centres.
+    way back from Z, is fitted in the end, or with the reconstruction term L_r before the centres.
 
     Parameters
     ----------
@@ -203,12 +203,14 @@ class DECClustering(
         are taken of whose difference ridge regression on the differences to a row's five nearest
         leaves least, for the one or the other of the two rows, whichever is more [6]_. While that
         lasts, the network's first layer, if it is a `torch.nn.Linear` with bias, takes the 100
-        leading principal components of wider inputs, or as many. The decoder is trained alone; with
-        squared errors its last layer, if it is one like that, gives these components.
+        leading principal components of wider inputs, or as many. The decoder is trained alone: with
+        squared errors its last layer, if it is one like that, is fitted to give these components by
+        ridge regression on what the layers before it give, drawn as they are.
     pretrain_steps : "auto" or int, default="auto"
         Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
-        Where the decoder is trained alone, that takes a sixth of them, at least 100 (of "auto").
+        Where the decoder is trained alone in mini-batches, that takes a sixth of them, at least 100
+        (of "auto").
     layerwise_steps : "auto" or int, default="auto"
         Mini-batch steps for each pair of layers, if "layer-wise". "auto" as above.
     neighbor_steps : "auto" or int, default="auto"
@@ -341,7 +343,8 @@ class DECClustering(
         Whether `tol` was reached.
     pretrain_loss_curve_ : list of float
         Mean reconstruction loss of each epoch of the whole autoencoder's pretraining; if
-        "neighbors", of the decoder's training, empty where it is not trained and before it is.
+        "neighbors", of the decoder's training, of one entry where it is fitted by regression, empty
+        where it is not trained and before it is.
     layerwise_loss_curves_ : list of list of float
         The same for each pair of layers; empty without layer-wise pretraining.
     neighbor_loss_curve_ : list of float
@@ -370,8 +373,8 @@ class DECClustering(
         Share of the labels (by weight) that changed in each round.
     reconstruction_error_ : float
         Mean squared difference between a value of `X` and its reconstruction, in squared units
-        of `X`. Without reconstruction term the decoder has been trained to the final embedding,
-        after an autoencoder's pretraining again, by Muon.
+        of `X`. Without reconstruction term the decoder has been fitted to the final embedding,
+        after an autoencoder's pretraining again.
     autoencoder_ : torch.nn.Module
         The trained network with its `encoder` and `decoder`, on the scaled input.
     hidden_dims_ : tuple of int
@@ -410,8 +413,10 @@ class DECClustering(
       ends there.
     - Repeated rows are merged into one row of summed weight, so that mini-batches hold distinct
       rows. A mini-batch is drawn without replacement within an epoch.
-    - With ``reconstruction_weight=0`` the decoder is trained in the end, after an autoencoder's
-      pretraining again, so that `inverse_transform` is honest. The clustering is not touched by it.
+    - With ``reconstruction_weight=0`` the decoder is fitted in the end, after an autoencoder's
+      pretraining again, so that `inverse_transform` is honest: its last layer by ridge regression,
+      or, if that is not a `torch.nn.Linear` with bias or errors are not squared, all of it by Muon.
+      The clustering is not touched by it.
     - On hardware with bfloat16 units training uses them; ``precision="float32"`` does not.
 
     *One truth.* `labels_`, ``predict(X)``, ``predict_proba(X).argmax(axis=1)`` and the nearest
@@ -480,7 +485,8 @@ class DECClustering(
     (``sklearn.callback.ProgressBar`` needs rich: ``pip install 'skdec[progress]'``) and your own.
     The tasks of "fit" are "pretraining" (its tasks "layer 1" and so on, "autoencoder",
     "neighbors" and "decoder", as `pretraining` says, each of tasks "epoch"), "initialization",
-    "self-training" (of tasks "round") and "decoder" (of tasks "epoch"). A callback whose
+    "self-training" (of tasks "round") and "decoder" (of tasks "epoch", unless it is fitted by
+    regression). A callback whose
     ``on_fit_task_end`` returns True for an epoch or a round ends their stage there; the next stages
     follow, so that the model is complete. For other tasks the answer is of no consequence.
     Callbacks that ask for `fitted_estimator` have one at the end of "initialization", of each round

@@ -20,17 +20,25 @@ from ._backend import (
     resolve_precision,
     searching_device,
 )
-from ._batching import minibatches, steps_per_epoch
+from ._batching import minibatches, row_blocks, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
 from ._distributed import ALONE, Alone
-from ._end_layers import Units, first_linear, on_leading_components, to_leading_components
+from ._end_layers import (
+    Units,
+    first_linear,
+    last_linear,
+    on_leading_components,
+    to_leading_components,
+    without_last_linear,
+)
 from ._inference import apply_to_rows
 from ._neighborhoods import PLAIN, Neighborhoods
 from ._neighbors import ALL_PAIRS_ROWS, roughly_nearest_neighbors
 from ._networks import Architecture, forward, weights_of
 from ._objectives import RECONSTRUCTION_LOSSES, mean_squared_error, neighbor_contrast
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer
+from ._regression import Moments, cross_validated
 from ._scaled_rows import ScaledRows, numpy_rows
 from ._threads import Workers
 
@@ -389,35 +397,77 @@ def _train_decoder(
 ) -> list[float]:
     """Train the decoder alone to map the fixed `Z` to the rows.
 
+    By regression in its last layer, if that is linear and errors are squared, else step by step.
     With `again` it is one that takes something like `Z` already.
     """
     decoder, settings = module.decoder, training.settings
     held = {id(weight) for weight in module.encoder.parameters()}
     if not _is_trainable(decoder) or any(id(weight) in held for weight in decoder.parameters()):
         return []  # to train weights that both halves share would move the embedding
-    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
-    has_components = settings.reconstruction_loss == "mse" and not again
-    hoods = training.hoods if has_components else PLAIN
-    optimizer = _AGAIN_OPTIMIZER if again else _DECODER_OPTIMIZER
-    n_steps = max(_LEAST_DECODER_STEPS, math.ceil(_DECODER_SHARE * settings.steps))
-    with torch.no_grad(), to_leading_components(decoder, training.X, hoods) as (decoder, target):
+    by_regression = settings.reconstruction_loss == "mse" and last_linear(decoder) is not None
+    with torch.no_grad():
         # Training with neighbours stretches the embedding, on more rows by more (to a root mean
         # square of 555 on MNIST). For weights that take it as it is, the steps of Muon are too
         # long.
         first, units = first_linear(decoder), Units.of(Z, training.group)
         z = Z if first is None else (Z - units.mean) / units.scale
-
-        def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            errors = reconstruct(forward(decoder, z[rows]), target.x[rows])
-            return training.weight[rows] @ target.error(errors, rows)
-
-        own = replace(training, X=target.x, settings=replace(settings, optimizer=optimizer))
         if first is not None and again:
             units.enter(first)
-        curve = own.run(decoder, loss, min(n_steps, settings.steps), "decoder")
+        if by_regression:
+            own = replace(training, hoods=PLAIN) if again else training
+            with training.task.subtask("decoder") as stage:
+                curve = [_fit_last_layer(decoder, z, own)]
+                check_finite(curve, settings, "decoder")
+                stage.say(f"decoder: loss {curve[0]:.6f}")
+        else:
+            curve = _train_by_steps(decoder, z, training, again)
         if first is not None:
             units.leave(first)
     return curve
+
+
+def _fit_last_layer(decoder: nn.Module, z: Tensor, training: _Training) -> float:
+    """Fit the last layer to give the rows for what it gets for `z`, by regression; the mean loss.
+
+    The layers before stay as they are: of the few numbers of an embedding random ones make features
+    enough. Steps down a gradient see little but the clusters where these have been drawn together.
+    """
+    X, weight, settings, group = training.X, training.weight, training.settings, training.group
+    seed = group.own_seed(derived_seed(settings.seed, "decoder"))
+    in_first = torch.rand(len(z), generator=random_stream(seed, "halves")) < 0.5
+    decoder.eval()
+    with to_leading_components(decoder, X, training.hoods) as (decoder, target):
+        with without_last_linear(decoder) as (hidden, layer):
+
+            def moments_of(rows: Tensor) -> Moments:
+                moments = Moments.none(layer.in_features, layer.out_features)
+                for block in row_blocks(len(rows), layer.in_features + layer.out_features):
+                    some = rows[block]
+                    with torch.no_grad():
+                        moments.add(forward(hidden, z[some]), target.x[some], weight[some])
+                return moments
+
+            halves = [half.nonzero()[:, 0].to(z.device) for half in (in_first, ~in_first)]
+            found = training.workers.map_on(z.device, moments_of, halves)
+        coefficients, error = cross_validated(*(Moments(*map(group.sum, one)) for one in found))
+        layer.weight.copy_(coefficients[:-1].mT)
+        layer.bias.copy_(coefficients[-1])
+    left = 0.0 if target.left is None else float(group.sum(weight @ target.left))
+    return (target.share * error / layer.out_features + left) / group.sum(len(z))
+
+
+def _train_by_steps(decoder: nn.Module, z: Tensor, training: _Training, again: bool) -> list[float]:
+    """Train the whole decoder to map `z` to the rows; the mean loss of each epoch."""
+    settings = training.settings
+    reconstruct = RECONSTRUCTION_LOSSES[settings.reconstruction_loss]
+    optimizer = _AGAIN_OPTIMIZER if again else _DECODER_OPTIMIZER
+    n_steps = max(_LEAST_DECODER_STEPS, math.ceil(_DECODER_SHARE * settings.steps))
+
+    def loss(decoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return training.weight[rows] @ reconstruct(forward(decoder, z[rows]), training.X[rows])
+
+    own = replace(training, settings=replace(settings, optimizer=optimizer))
+    return own.run(decoder, loss, min(n_steps, settings.steps), "decoder")
 
 
 def _say_sometimes(epoch: Task, name: str, n_epochs: int, curve: list[float]) -> None:

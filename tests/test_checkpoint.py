@@ -66,7 +66,7 @@ class Dropout(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(embedding_dim, n_features))
 
 
-def interrupted(checkpoint, die_after, n=20, **params):
+def interrupted(checkpoint, die_after, n=12, **params):
     """A fit that died in step n + 1, with the file `checkpoint` as it was after step n."""
     die_after(n)
     with pytest.raises(Killed):
@@ -134,7 +134,7 @@ def test_undone_rounds_are_remembered(tmp_path, die_after):
 
 def fit_and_store(checkpoint, result):
     torch.set_num_threads(1)
-    model = quick(checkpoint=checkpoint, checkpoint_interval=0, pretrain_steps=60).fit(X)
+    model = quick(checkpoint=checkpoint, checkpoint_interval=0, neighbor_steps=60).fit(X)
     np.save(result, model.predict_proba(X))
 
 
@@ -155,7 +155,7 @@ def test_a_process_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_pa
         n_kills += process.exitcode < 0
         assert process.exitcode in (0, -9)
     assert n_kills >= 2
-    expected = quick(pretrain_steps=60).fit(X).predict_proba(X)
+    expected = quick(neighbor_steps=60).fit(X).predict_proba(X)
     np.testing.assert_array_equal(np.load(result), expected)
 
 
@@ -187,7 +187,7 @@ def test_a_stage_that_ended_is_not_trained_again(tmp_path, die_after):
     plain = die_after(-1)
     expected = quick().fit(X)
     params = {"checkpoint": tmp_path / "fit", "checkpoint_interval": 300}
-    first = die_after(10 + 4)  # all of the steps with neighbours, and some of the decoder
+    first = die_after(10 + 4)  # all of the steps with neighbours, and some of self-training
     with pytest.raises(Killed):
         quick(**params).fit(X)
     again = die_after(-1)
@@ -198,7 +198,7 @@ def test_a_stage_that_ended_is_not_trained_again(tmp_path, die_after):
 @pytest.mark.parametrize(("weight", "stage"), [(1.0, "pretraining/decoder"), (0.0, "decoder")])
 def test_the_decoders_training_goes_on(tmp_path, die_after, weight, stage):
     steps = die_after(-1)
-    params = {"reconstruction_weight": weight}
+    params = {"reconstruction_weight": weight, "reconstruction_loss": "bce"}
     expected = quick(**params).fit(X)
     n = {"pretraining/decoder": 10 + 4, "decoder": len(steps) - 4}[stage]
     checkpoint = interrupted(tmp_path / "fit", die_after, n=n, **params)
@@ -221,7 +221,7 @@ def test_what_a_callback_stopped_stays_stopped_and_out_of_memory(tmp_path, die_a
         (("pretraining", 0), ("neighbors", 0), ("epoch", 4)),
         (("self-training", 2), ("round", 0)),
     ]
-    params = {"tol": 0.0, "init": "k-means++"}
+    params = {"tol": 0.0, "init": "k-means++", "reconstruction_loss": "bce"}
     steps = die_after(-1)
     expected = quick(**params).set_callbacks(Recorder(stops)).fit(X)
     params |= {"checkpoint": tmp_path / "fit", "checkpoint_interval": 0, "memory": str(tmp_path)}
@@ -274,7 +274,7 @@ def test_between_the_ends_of_stages_it_writes_at_the_given_interval(tmp_path, mo
 def test_the_order_of_the_rows_is_not_part_of_a_fit(tmp_path, die_after):
     weight = np.random.default_rng(0).integers(1, 4, len(X))
     expected = quick().fit(X, sample_weight=weight)
-    die_after(40)
+    die_after(12)
     params = {"checkpoint": tmp_path / "fit", "checkpoint_interval": 0}
     with pytest.raises(Killed):
         quick(**params).fit(X, sample_weight=weight)
@@ -293,11 +293,11 @@ def test_functions_classes_and_arrays_are_recognised(tmp_path, die_after):
         }
 
     expected = quick(**params()).fit(X)
-    checkpoint = interrupted(tmp_path / "fit", die_after, n=25, **params())
+    checkpoint = interrupted(tmp_path / "fit", die_after, n=12, **params())
     assert_same_fit(quick(**params(), checkpoint=checkpoint).fit(X), expected)
 
 
-@pytest.mark.parametrize("n_steps", [5, 25])
+@pytest.mark.parametrize("n_steps", [5, 12])
 def test_cached_pretraining_goes_on_too_and_is_cached_in_the_end(tmp_path, die_after, n_steps):
     memory = str(tmp_path / "cache")
     expected_steps = die_after(-1)
