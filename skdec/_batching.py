@@ -26,19 +26,33 @@ def steps_per_epoch(n_rows: int, batch_size: int) -> int:
     return math.ceil(n_rows / batch_size)
 
 
+# draw(rows, generator) -> for each of the row numbers what a batch has of it
+Draw = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def as_they_are(rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw nothing."""
+    return rows
+
+
 def minibatches(
-    n_rows: int, batch_size: int, n_steps: int, generator: torch.Generator
+    n_rows: int,
+    batch_size: int,
+    n_steps: int,
+    generator: torch.Generator,
+    draw: Draw = as_they_are,
 ) -> Iterator[Tensor]:
     """`n_steps` batches of row numbers; every epoch is a new permutation of all rows.
 
     An epoch is cut into batches whose sizes differ by one at most, so that no epoch ends in a
-    batch of a row or two.
+    batch of a row or two. What they have of each row is drawn for an epoch at once.
     """
     n_batches = steps_per_epoch(n_rows, batch_size)
     step = 0
     while step < n_steps:
         order = torch.randperm(n_rows, generator=generator, device=generator.device)
-        for batch in torch.tensor_split(order, n_batches)[: n_steps - step]:
+        drawn = draw(order, generator)
+        for batch in torch.tensor_split(drawn, n_batches)[: n_steps - step]:
             yield batch
             step += 1
 

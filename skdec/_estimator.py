@@ -362,7 +362,7 @@ class DECClustering(
         input decides, with the score of k-means of the input raised there by
         0.4 / sqrt(pairs of the graph), its standard error, less 5 (n_clusters / rows)^2. If it is
         the best then, it is taken. Else each candidate is the right one with a probability in
-        proportion to exp(score / d), where d is the square of what the best one's score in the
+        proportion to exp(score / d), where d is half the square of what the best one's score in the
         input lacks to 1, and the one is taken that is expected to agree most (adjusted Rand index)
         with the right one. "consensus" is made of all candidates by these probabilities, by average
         linkage of groups of rows, where several may be right.

@@ -280,8 +280,8 @@ def _probabilities(
 
     Scores that differ by little mean little, the less the more edges lead out of the clusters in
     the input: training parts clusters in the embedding, whether right or wrong. A candidate is less
-    probable by a factor of e for each time that its score is behind by the square of what the best
-    one's score in the input lacks to 1. k-means of the input, the simplest, is the right one
+    probable by a factor of e for each time that its score is behind by half the square of what the
+    best one's score in the input lacks to 1. k-means of the input, the simplest, is the right one
     wherever it is the best.
     """
     names, n_pairs = list(candidates), judges[0].n_pairs
@@ -289,7 +289,7 @@ def _probabilities(
     best = names[scores.argmax()]
     if best == _K_MEANS_OF_INPUT:
         return np.array([float(name == best) for name in names])
-    doubt = (1.0 - judges[0].score(candidates[best])) ** 2
+    doubt = (1.0 - judges[0].score(candidates[best])) ** 2 / 2.0
     probability = np.exp((scores - scores.max()) / max(doubt, _LEAST_LACKING**2))
     return np.where(probability > _LEAST_PROBABILITY, probability, 0.0)
 

@@ -24,6 +24,19 @@ _POLYNOMIALS = (
 _CUSHION = 1.04
 
 
+def _lifted(square: float) -> float:
+    """By how much the polynomials lift a singular value with this square."""
+    lifted = 1.0
+    for a, b, c in _POLYNOMIALS:
+        factor = a + b * square + c * square**2
+        lifted, square = factor * lifted, factor**2 * square
+    return lifted
+
+
+# That of a vector, which has only one.
+_LIFTED = _lifted(1.0 / _CUSHION)
+
+
 class Stack(NamedTuple):
     """Where in a vector a stack of matrices lies, groups of `size` rows of `width` numbers.
 
@@ -128,6 +141,9 @@ def _equalizers(A: Tensor, square: Tensor) -> Tensor:
     # near to it does, so that it may be rounded, if the same one serves throughout.
     trace = A.diagonal(dim1=1, dim2=2).sum(dim=1, dtype=torch.float32)
     unit = (1.0 / (trace.clamp_min(1e-30) * _CUSHION)).to(A.dtype)[:, None, None]
+    root = (square[:, None, None] * unit).sqrt().to(A.dtype)
+    if A.shape[1] == 1:  # of a vector they are the same number whatever is in it
+        return root * _LIFTED
     A, Q = A * unit, None
     for position, (a, b, c) in enumerate(_POLYNOMIALS):
         P = torch.baddbmm(A, A, A, beta=b, alpha=c)
@@ -135,4 +151,4 @@ def _equalizers(A: Tensor, square: Tensor) -> Tensor:
         Q = P if Q is None else P @ Q
         if position < len(_POLYNOMIALS) - 1:
             A = A @ (P @ P)
-    return Q * (square[:, None, None] * unit).sqrt().to(A.dtype)
+    return Q * root

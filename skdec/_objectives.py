@@ -62,10 +62,10 @@ def neighbor_contrast(ends: Tensor, rows: Tensor) -> Tensor:
 
     InfoNCE as in [2]_: a row and each of its neighbours have to find each other among all other
     rows of the group, with the similarity 1 / (1 + ||z - z'||^2), which is the kernel of Eq. 1 with
-    one degree of freedom: -log of its share in the sum over these rows. `ends` are embeddings, of
-    shape (n_groups, 1 + n_neighbors, n_rows, embedding_dim), in each group first of all rows, then
-    of one neighbour of each and so on, and `rows` their row numbers: a row is no contrast to
-    itself.
+    one degree of freedom: -log of its share in the sum over these rows. So have two neighbours of a
+    row. `ends` are embeddings, of shape (n_groups, n_ends, n_rows, embedding_dim), in each group
+    first of all rows, then of one neighbour of each and, with three ends, of another one, and
+    `rows` their row numbers: a row is no contrast to itself.
     """
     together, numbers = ends.flatten(1, 2), rows.flatten(1)
     centered = together - together.detach().mean(dim=1, keepdim=True)  # against cancellation
@@ -74,8 +74,9 @@ def neighbor_contrast(ends: Tensor, rows: Tensor) -> Tensor:
     kernel = (1.0 + torch.relu(distances + norms[:, :, None])).reciprocal()
     itself = numbers[:, :, None] == numbers[:, None, :]
     totals = kernel.masked_fill(itself, 0.0).sum(dim=2).log().unflatten(1, rows.shape[1:])
-    apart = torch.log1p((ends[:, :1] - ends[:, 1:]).square().sum(dim=3))
-    return (apart + (totals[:, :1] + totals[:, 1:]) / 2.0).mean(dim=1)
+    # Each end with the next one, the last with the first: all pairs of up to three.
+    apart = torch.log1p((ends - ends.roll(1, dims=1)).square().sum(dim=3))
+    return (apart + totals).mean(dim=1)
 
 
 def mean_squared_error(decoded: Tensor, x: Tensor) -> Tensor:

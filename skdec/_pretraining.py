@@ -20,7 +20,7 @@ from ._backend import (
     resolve_precision,
     searching_device,
 )
-from ._batching import minibatches, row_blocks, steps_per_epoch
+from ._batching import Draw, as_they_are, minibatches, row_blocks, steps_per_epoch
 from ._callbacks import SILENT, Task
 from ._checkpoint import NO_CHECKPOINT, NoCheckpoint, State
 from ._distributed import ALONE, Alone
@@ -218,10 +218,17 @@ class _Training:
         return loss
 
     def run(
-        self, module: nn.Module, loss: Loss, n_steps: int, name: str, on_device: bool = True
+        self,
+        module: nn.Module,
+        loss: Loss,
+        n_steps: int,
+        name: str,
+        on_device: bool = True,
+        draw: Draw = as_they_are,
     ) -> list[float]:
         """Minimise `loss` over `n_steps` mini-batches; the mean loss of each epoch.
 
+        What they have of each row is drawn by `draw`.
         Each epoch is a task, which may stop the rest. A stage that the checkpoint has goes on from
         there. `on_device` says whether what the loss does beside `module` is all done there, given
         rows that are.
@@ -247,7 +254,7 @@ class _Training:
         with self.task.subtask(name, n_epochs) as stage:
             now = _Progress.of(self.checkpoint.resume(stage.path), optimizer)
             done = len(now.curve) * epoch_steps + len(now.losses)
-            batches = minibatches(n_rows, batch_size, n_steps, generator)
+            batches = minibatches(n_rows, batch_size, n_steps, generator, draw)
             steps = islice(enumerate(batches), done, None)
             while len(now.curve) < n_epochs and not now.stopped:
                 with stage.subtask("epoch") as epoch:
@@ -339,40 +346,41 @@ def _train_with_neighbors(
     neighbors = torch.from_numpy(neighbors).long().to(own.X.device)
     with on_leading_components(encoder, own.X, own.hoods) as (encoder, X):
 
-        def loss(encoder: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            n_batch, rows = len(rows), rows[: math.ceil(2 * len(rows) / 3)]
-            firsts = _in_whole_groups(rows)
-            ends = torch.cat([firsts[:, None], _two_neighbors(neighbors, firsts, generator)], dim=1)
-            Z = forward(encoder, X[ends.ravel()]).unflatten(0, ends.shape)
-            losses = neighbor_contrast(Z, ends).ravel()[: len(rows)]
+        def loss(encoder: nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+            ends = _in_groups(batch)
+            Z = forward(encoder, X[ends.flatten()]).unflatten(0, ends.shape)
+            # Where a group was filled up, its last rows are contrasts only.
+            rows = ends[:, 0].flatten()[: len(batch)]
+            losses = neighbor_contrast(Z, ends).flatten()[: len(batch)]
             # The step divides by the rows of the whole batch.
-            return n_batch / len(rows) * (weight[rows] @ losses)
+            return len(batch) / len(rows) * (weight[rows] @ losses)
 
-        own = replace(own, X=X)
-        return own.run(encoder, loss, settings.neighbor_steps, "neighbors"), nearest
-
-
-def _in_whole_groups(rows: Tensor) -> Tensor:
-    """The rows in groups that are contrasted, of shape (n_groups, n_rows).
-
-    They begin again to fill up the last group: there they are contrasts only. All groups
-    are alike then, and one operation does for all.
-    """
-    n_groups = -(-len(rows) // _CONTRASTED_ROWS)
-    n_filled = n_groups * _CONTRASTED_ROWS
-    return rows.repeat(-(-n_filled // len(rows)))[:n_filled].view(n_groups, _CONTRASTED_ROWS)
+        own, draw = replace(own, X=X), partial(_with_two_neighbors, neighbors)
+        return own.run(encoder, loss, settings.neighbor_steps, "neighbors", draw=draw), nearest
 
 
-def _two_neighbors(neighbors: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Two of the `neighbors` of each of some rows, not twice the same if there are two.
+def _with_two_neighbors(neighbors: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """The rows and two of the `neighbors` of each, not twice the same if there are two.
 
-    Of shape (n_groups, 2, n_rows), given rows of shape (n_groups, n_rows).
+    Of shape (n_rows, 3).
     """
     how = {"size": rows.shape, "generator": generator, "device": rows.device}
     n_neighbors = neighbors.shape[1]
     one = torch.randint(n_neighbors, **how)
     other = (one + torch.randint(1, max(n_neighbors, 2), **how)) % n_neighbors
-    return neighbors[rows[:, None], torch.stack([one, other], dim=1)]
+    return torch.stack([rows, neighbors[rows, one], neighbors[rows, other]], dim=1)
+
+
+def _in_groups(batch: Tensor) -> Tensor:
+    """About two thirds of the rows of a batch, and their neighbours, in groups to be contrasted.
+
+    Of shape (n_groups, 3, n_rows), given the batch of shape (n_batch, 3). All groups are alike, so
+    that one operation does for all: a batch of too few rows for one begins again to fill it up.
+    """
+    n_groups = max(1, round(2 * len(batch) / 3 / _CONTRASTED_ROWS))
+    n_filled = n_groups * _CONTRASTED_ROWS
+    filled = batch.repeat(-(-n_filled // len(batch)), 1)[:n_filled]
+    return filled.view(n_groups, _CONTRASTED_ROWS, -1).mT
 
 
 def _neighbors_in_the_input(training: _Training) -> tuple[np.ndarray | None, np.ndarray]:

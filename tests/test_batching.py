@@ -65,6 +65,17 @@ def test_batches_depend_on_the_generator_and_differ_between_epochs():
     assert not torch.equal(first[:2], first[2:])
 
 
+def test_what_batches_have_of_a_row_is_drawn_for_each_epoch():
+    def draw(rows, generator):
+        return torch.stack([rows, torch.randint(1000, rows.shape, generator=generator)], dim=1)
+
+    batches = torch.stack(list(minibatches(40, 20, 4, stream(0), draw)))
+    assert batches.shape == (4, 20, 2)
+    for epoch in (batches[:2], batches[2:]):
+        assert torch.equal(epoch[..., 0].flatten().sort().values, torch.arange(40))
+    assert len(batches[..., 1].unique()) > 60
+
+
 def test_batches_leave_the_global_generator_alone():
     before = torch.get_rng_state()
     list(minibatches(40, 20, 4, stream(0)))

@@ -47,7 +47,7 @@ from skdec._neighbors import (
     squared_lengths,
 )
 from skdec._objectives import neighbor_contrast
-from skdec._pretraining import _in_whole_groups, _two_neighbors
+from skdec._pretraining import _in_groups, _with_two_neighbors
 from skdec._self_training import SelfTrained
 from skdec._threads import Workers
 
@@ -295,14 +295,15 @@ def test_contrast_of_two_pairs_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_contrast_with_two_neighbors_is_the_mean_of_both():
+def test_contrast_with_two_neighbors_is_the_mean_of_all_three_pairs():
     # One row at 0, its neighbours at 1 and 3: each is sought among the other two.
     ends = torch.tensor([[[[0.0]], [[1.0]], [[3.0]]]])
     ((found,),) = neighbor_contrast(ends, torch.tensor([[[0], [1], [2]]]))
     from_row, from_one, from_other = 0.5 + 0.1, 0.5 + 0.2, 0.1 + 0.2
     with_one = -(np.log(0.5 / from_row) + np.log(0.5 / from_one)) / 2
     with_other = -(np.log(0.1 / from_row) + np.log(0.1 / from_other)) / 2
-    assert float(found) == pytest.approx((with_one + with_other) / 2, rel=1e-5)
+    between = -(np.log(0.2 / from_one) + np.log(0.2 / from_other)) / 2
+    assert float(found) == pytest.approx((with_one + with_other + between) / 3, rel=1e-5)
 
 
 def test_a_row_that_comes_twice_is_no_contrast_to_itself():
@@ -849,16 +850,22 @@ def test_groups_are_contrasted_each_for_itself_and_in_order():
         torch.testing.assert_close(found[k : k + 1], neighbor_contrast(ends[[k]], rows[[k]]))
 
 
-@pytest.mark.parametrize("n_rows", [1, 7, 41, 42, 43, 84, 100])
-def test_the_last_group_is_filled_up_with_the_first_rows(n_rows):
-    rows = torch.arange(n_rows) + 1000
-    groups = _in_whole_groups(rows)
-    assert groups.shape == (math.ceil(n_rows / 42), 42)
-    assert torch.equal(groups.ravel()[:n_rows], rows)
-    assert torch.equal(groups.ravel()[n_rows:], groups.ravel()[: groups.numel() - n_rows])
+@pytest.mark.parametrize(
+    ("n_batch", "n_groups"),
+    [(1, 1), (7, 1), (41, 1), (42, 1), (94, 1), (95, 2), (125, 2), (128, 2), (157, 2), (158, 3)],
+)
+def test_groups_are_of_about_two_thirds_of_a_batch(n_batch, n_groups):
+    batch = 1000 + torch.arange(3 * n_batch).view(n_batch, 3)
+    groups = _in_groups(batch)
+    assert groups.shape == (n_groups, 3, 42)
+    # One row after the other; only where there are too few of them they begin again.
+    rows = groups.mT.reshape(-1, 3)
+    assert torch.equal(rows, batch[torch.arange(len(rows)) % n_batch])
+    assert len(rows) <= n_batch or n_groups == 1
 
 
-def test_two_thirds_of_a_batch_count_once_each(monkeypatch):
+@pytest.mark.parametrize(("n_rows", "n_counted"), [(30, 30), (70, 42), (120, 84)])
+def test_rows_of_whole_groups_count_once_each(monkeypatch, n_rows, n_counted):
     seen = []
 
     def counting(ends, rows):
@@ -868,22 +875,21 @@ def test_two_thirds_of_a_batch_count_once_each(monkeypatch):
         return losses * 0.0 + torch.arange(losses.numel()).view(losses.shape)
 
     monkeypatch.setattr("skdec._pretraining.neighbor_contrast", counting)
-    X = np.random.default_rng(0).normal(size=(70, 4)).astype(np.float32)
-    model = quick(batch_size=70, neighbor_steps=3, hidden_dims=(8,)).fit(X)
-    assert seen == [(2, 3, 42, 2)] * 3
-    assert model.neighbor_loss_curve_ == pytest.approx([sum(range(47)) / 47] * 3)
+    X = np.random.default_rng(0).normal(size=(n_rows, 4)).astype(np.float32)
+    model = quick(batch_size=n_rows, neighbor_steps=3, hidden_dims=(8,)).fit(X)
+    assert seen == [(math.ceil(n_counted / 42), 3, 42, 2)] * 3
+    assert model.neighbor_loss_curve_ == pytest.approx([sum(range(n_counted)) / n_counted] * 3)
 
 
 @pytest.mark.parametrize("n_neighbors", [1, 2, 5])
 def test_a_row_comes_with_two_different_neighbors(n_neighbors):
     neighbors = 100 * torch.arange(30)[:, None] + torch.arange(n_neighbors)
-    rows, generator = torch.arange(30).view(3, 10), torch.Generator().manual_seed(0)
-    drawn = torch.stack([_two_neighbors(neighbors, rows, generator) for _ in range(200)])
-    assert drawn.shape == (200, 3, 2, 10)
+    rows, generator = torch.randperm(30), torch.Generator().manual_seed(0)
+    drawn = [_with_two_neighbors(neighbors, rows, generator) for _ in range(200)]
+    assert all(torch.equal(batch[:, 0], rows) for batch in drawn)
+    drawn = torch.stack(drawn)[:, :, 1:]
     assert torch.equal(drawn // 100, rows[:, None].expand_as(drawn))
-    assert (drawn[:, :, 0] != drawn[:, :, 1]).all() or n_neighbors == 1
+    assert (drawn[..., 0] != drawn[..., 1]).all() or n_neighbors == 1
     # Each neighbour is as often the first or the second as any other.
-    counts = torch.stack(
-        [(drawn % 100 == k).float().mean(dim=(0, 1, 3)) for k in range(n_neighbors)]
-    )
+    counts = torch.stack([(drawn % 100 == k).float().mean(dim=(0, 1)) for k in range(n_neighbors)])
     torch.testing.assert_close(counts, torch.full_like(counts, 1 / n_neighbors), rtol=0, atol=0.03)
