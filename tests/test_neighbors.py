@@ -449,12 +449,12 @@ class ListJudge:
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ((0.9, 0.896, 0.894), "b"),  # 0.01 says e times less probable
-        ((0.9, 0.894, 0.896), "c"),
-        ((0.9, 0.884, 0.882), "a"),
-        ((0.99, 0.988, 0.987), "a"),  # 0.0001 does
-        ((0.99, 0.98996, 0.98994), "b"),
-        ((0.5, 0.4, 0.35), "b"),  # 0.25 does
+        ((0.9, 0.898, 0.897), "b"),  # 0.005 says e times less probable
+        ((0.9, 0.897, 0.898), "c"),
+        ((0.9, 0.892, 0.891), "a"),
+        ((0.99, 0.989, 0.9885), "a"),  # 0.00005 does
+        ((0.99, 0.98998, 0.98997), "b"),
+        ((0.5, 0.45, 0.425), "b"),  # 0.125 does
         ((1.0, 0.99999, 0.99998), "a"),  # nothing is right beside it
     ],
 )
@@ -476,7 +476,7 @@ def test_it_is_what_the_input_lacks_that_makes_scores_doubtful():
     of_input = ListJudge(partitions, (0.8, 0.79, 0.2))
     of_embedding = ListJudge(partitions, (0.999, 0.998, 0.5))
     scores = _scores([of_input, of_embedding], candidates)
-    expected = np.exp((scores - scores[0]) / 0.2**2)
+    expected = np.exp(2 * (scores - scores[0]) / 0.2**2)
     assert 0.8 < expected[1] < 0.95 and expected[2] < 1e-3
     found = _probabilities([of_input, of_embedding], candidates, 2)
     assert found == pytest.approx([1.0, expected[1], 0.0])
