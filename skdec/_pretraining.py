@@ -442,13 +442,14 @@ def _fit_last_layer(decoder: nn.Module, z: Tensor, training: _Training) -> float
     """
     X, weight, settings, group = training.X, training.weight, training.settings, training.group
     seed = group.own_seed(derived_seed(settings.seed, "decoder"))
+    device = searching_device(z.device)  # that has float64
     in_first = torch.rand(len(z), generator=random_stream(seed, "halves")) < 0.5
     decoder.eval()
     with to_leading_components(decoder, X, training.hoods) as (decoder, target):
         with without_last_linear(decoder) as (hidden, layer):
 
             def moments_of(rows: Tensor) -> Moments:
-                moments = Moments.none(layer.in_features, layer.out_features)
+                moments = Moments.none(layer.in_features, layer.out_features, device)
                 for block in row_blocks(len(rows), layer.in_features + layer.out_features):
                     some = rows[block]
                     with torch.no_grad():
@@ -457,7 +458,8 @@ def _fit_last_layer(decoder: nn.Module, z: Tensor, training: _Training) -> float
 
             halves = [half.nonzero()[:, 0].to(z.device) for half in (in_first, ~in_first)]
             found = training.workers.map_on(z.device, moments_of, halves)
-        coefficients, error = cross_validated(*(Moments(*map(group.sum, one)) for one in found))
+        found = [Moments(*(group.sum(value.cpu()) for value in one)) for one in found]
+        coefficients, error = cross_validated(*found)
         layer.weight.copy_(coefficients[:-1].mT)
         layer.bias.copy_(coefficients[-1])
     left = 0.0 if target.left is None else float(group.sum(weight @ target.left))

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ._backend import CPU
+
 # Penalties that are tried, in units of the features' mean variance; of equal ones the first.
 _PENALTIES = tuple(10.0**exponent for exponent in range(1, -10, -1))
 
@@ -26,14 +28,15 @@ class Moments(NamedTuple):
     square: Tensor
 
     @classmethod
-    def none(cls, n_features: int, n_targets: int) -> Moments:
+    def none(cls, n_features: int, n_targets: int, device: torch.device = CPU) -> Moments:
         """Those of no rows."""
         shapes = (n_features + 1, n_features + 1), (n_features + 1, n_targets), ()
-        return cls(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
+        return cls(*(torch.zeros(s, dtype=torch.float64, device=device) for s in shapes))
 
     def add(self, features: Tensor, targets: Tensor, weight: Tensor) -> None:
         """Count more rows, with a weight each, in place."""
-        h, y, w = (values.cpu().double() for values in (features, targets, weight))
+        device = self.features.device
+        h, y, w = (values.to(device).double() for values in (features, targets, weight))
         h = torch.cat([h, h.new_ones(len(h), 1)], dim=1)
         weighted = (h * w[:, None]).mT
         self.features.addmm_(weighted, h)
