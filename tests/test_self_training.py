@@ -467,13 +467,15 @@ def test_stripes_are_taken_over_whose_centres_are_close_together_in_a_wide_embed
 
 
 def test_a_partition_is_taken_over_with_its_smallest_cluster(workers):
-    # Two rows of 602 are fewer than the share that may be wrong.
-    X, labels = make_blobs([300, 300, 2], centers=[[-9, 0], [9, 0], [9, 4]], random_state=0)
-    X = torch.from_numpy(X.astype(np.float32))
-    network = ARCHITECTURE._replace(n_features=2, hidden_dims=(32,)).build(0)
-    found = aligned(network, X, labels, workers)
-    assert (found == labels)[labels == 2].any()
-    assert (found == labels).mean() >= 0.995
+    # Two rows of 602 are fewer than the share that may be wrong: of ten draws three keep one of
+    # them if nobody looks after the cluster.
+    n_kept = 0
+    for seed in range(10):
+        X, labels = make_blobs([300, 300, 2], centers=[[-9, 0], [9, 0], [9, 4]], random_state=seed)
+        network = ARCHITECTURE._replace(n_features=2, hidden_dims=(32,)).build(seed)
+        found = aligned(network, torch.from_numpy(X.astype(np.float32)), labels, workers)
+        n_kept += (found == labels)[labels == 2].any()
+    assert n_kept >= 7
 
 
 class Followed:
