@@ -205,7 +205,7 @@ class DECClustering(
         lasts, the network's first layer, if it is a `torch.nn.Linear` with bias, takes the 100
         leading principal components of wider inputs, or as many. The decoder is trained alone: with
         squared errors its last layer, if it is one like that, is fitted to give these components by
-        ridge regression on what the layers before it give, drawn as they are.
+        ridge regression on what the layers before it give, whose weights stay as they are drawn.
     pretrain_steps : "auto" or int, default="auto"
         Mini-batch steps of training the whole autoencoder. "auto" is 8 times the square root of
         the number of distinct rows: 800 for 10,000 rows. Adam and SGD need several times as many.
@@ -278,7 +278,7 @@ class DECClustering(
     momentum : float, default=0.9
         Momentum of "sgd" in self-training; in [0, 1).
     batch_size : int, default=256
-        Rows of a mini-batch, at most (published: 256). In training with neighbours two thirds of
+        Rows of a mini-batch, at most (published: 256). In training with neighbours about two thirds of
         them take part, with two neighbours each.
     update_interval : "auto" or int, default="auto"
         Mini-batch steps between two updates of the target; a *round*. "auto" is one epoch, but

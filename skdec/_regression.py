@@ -13,6 +13,7 @@ from ._backend import CPU
 # Penalties that are tried, in units of the features' mean variance; of equal ones the first.
 _PENALTIES = tuple(10.0**exponent for exponent in range(1, -10, -1))
 
+# Variances below this share of the features' mean square are what rounding leaves.
 _ROUNDED = 1e-12
 
 
