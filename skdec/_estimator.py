@@ -278,8 +278,8 @@ class DECClustering(
     momentum : float, default=0.9
         Momentum of "sgd" in self-training; in [0, 1).
     batch_size : int, default=256
-        Rows of a mini-batch, at most (published: 256). In training with neighbours about two thirds of
-        them take part, with two neighbours each.
+        Rows of a mini-batch, at most (published: 256). In training with neighbours about two
+        thirds of them take part, with two neighbours each.
     update_interval : "auto" or int, default="auto"
         Mini-batch steps between two updates of the target; a *round*. "auto" is one epoch, but
         at most the square root of the number of distinct rows and at least 30.
