@@ -50,8 +50,8 @@ _CONTRASTED_ROWS = 42
 # The stage's random stream, where it is not of the stage's name.
 _STREAMS = {"autoencoder": "pretraining"}
 
-# The share of the autoencoder's steps in which the decoder is trained alone, at least so many, and
-# their length: the first time, and where it has been trained before. At 0.04 then all units of
+# Where the decoder is trained alone by steps: their share of the autoencoder's, at least so many,
+# and their length: the first time, and where it has been trained before. At 0.04 then all units of
 # MNIST's decoder die.
 _DECODER_SHARE, _LEAST_DECODER_STEPS = 1 / 6, 100
 _DECODER_OPTIMIZER = OptimizerSettings("muon", 0.03, momentum=0.9, decay="linear")
