@@ -23,7 +23,8 @@ _SPANNING, _MOST_SPANNING = 6.0, 200
 _BORDER = 2.0
 
 # Rows at a border are moved so many times, by the clusters as they have become. After the first
-# time only those of which the second cluster leaves less than so many times as much (squared).
+# time only between the two that leave least, and only where the second leaves less than so many
+# times as much (squared).
 _PASSES, _CLEARLY = 4, 1.5
 
 # Hyperplanes of so many rows are found at once: what they go through stays in the cache.
@@ -58,8 +59,7 @@ def at_borders(
         near = _near(x, closest, n_clusters, workers)
         at.append(block[torch.cat(near).unique().numpy()])
         for _ in range(_PASSES):
-            closest, is_clear = _closest(x, closest, near, n_spanning, workers)
-            near = [rows[~is_clear[rows]] for rows in near]
+            closest, near = _closest(x, closest, near, n_spanning, workers)
         moved[block] = closest.numpy()
     rows = np.sort(np.concatenate(at))
     if len(np.unique(moved)) < len(np.unique(labels)):
@@ -103,14 +103,15 @@ def _near(x: Tensor, labels: Tensor, n_clusters: int, workers: Workers) -> list[
 
 def _closest(
     x: Tensor, labels: Tensor, near: Sequence[Tensor], n_spanning: int, workers: Workers
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, list[Tensor]]:
     """The labels after each row has gone to the cluster that leaves least of it, of those near.
 
-    Also for which rows that one leaves clearly less than the others.
+    Also for each cluster which of the rows near to it may belong to it yet: those of which one
+    other cluster at most leaves less, and not clearly less.
     """
     members = _members(labels, len(near))
 
-    def left(piece: tuple[int, Tensor]) -> Tensor:
+    def left_by(piece: tuple[int, Tensor]) -> Tensor:
         cluster, rows = piece
         others = members[cluster]
         distances, most = _distances(x, rows, others), min(n_spanning, len(others) - 1)
@@ -122,16 +123,21 @@ def _closest(
     sizes = [len(rows) for rows in members]
     n_values = [n + min(n, n_spanning) * x.shape[1] if n > 1 else 0 for n in sizes]
     pieces = _pieces(near, n_values)
-    closest, least = labels.clone(), x.new_full((len(x),), torch.inf)
-    second = least.clone()
+    # The two clusters that leave least, and what they leave.
+    two, left = labels[:, None].repeat(1, 2), x.new_full((len(x), 2), torch.inf)
     for of_cluster in members:
         if len(of_cluster) == 1:  # it stays, or there would be none
-            least[of_cluster] = -torch.inf
-    for (cluster, rows), of_rows in zip(pieces, workers.map(left, pieces), strict=True):
-        lower = of_rows < least[rows]
-        second[rows] = torch.where(lower, least[rows], second[rows].minimum(of_rows))
-        closest[rows[lower]], least[rows[lower]] = cluster, of_rows[lower]
-    return closest, second > _CLEARLY * least
+            left[of_cluster, 0] = -torch.inf
+    for (cluster, rows), by_cluster in zip(pieces, workers.map(left_by, pieces), strict=True):
+        three = torch.column_stack([two[rows], torch.full_like(rows, cluster)])
+        left_by_three = torch.column_stack([left[rows], by_cluster])
+        least = left_by_three.argsort(dim=1, stable=True)[:, :2]
+        two[rows], left[rows] = three.gather(1, least), left_by_three.gather(1, least)
+    doubtful = left[:, 1] <= _CLEARLY * left[:, 0]
+    return two[:, 0], [
+        rows[doubtful[rows] & (two[rows] == cluster).any(dim=1)]
+        for cluster, rows in enumerate(near)
+    ]
 
 
 def _pieces(rows_of: Sequence[Tensor], n_values: Sequence[int]) -> list[tuple[int, Tensor]]:

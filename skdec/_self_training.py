@@ -25,6 +25,7 @@ from ._objectives import (
     RECONSTRUCTION_LOSSES,
     kl_divergence,
     log_soft_assignment,
+    squared_distances,
     target_distribution,
 )
 from ._optimization import Loss, OptimizerSettings, ShardedOptimizer, part_of
@@ -38,11 +39,21 @@ _MOST_SETBACKS = 3
 # cluster, are nearest to the right centre.
 _MISALIGNED = 0.005
 
-# Until no more than the first are wrong, or for so many rounds, the learning rate is held; in as
-# many rounds as the third it falls. With smaller and smaller steps the network comes as close in
-# fewer rounds, and of a partition of noisy rows it takes over less of what is wrong.
-_ROUGHLY_ALIGNED, _MOST_HELD_ROUNDS, _FALLING_ROUNDS = 0.02, 26, 3
+# Until no more than the first are wrong the learning rate is held; in as many rounds as the second
+# it falls. With smaller and smaller steps the network comes as close in fewer rounds, and of a
+# partition of noisy rows it takes over less of what is wrong. If more are wrong then, that was too
+# early: all begins again, until there have been so many rounds.
+_ROUGHLY_ALIGNED, _FALLING_ROUNDS, _MOST_ROUNDS = 0.02, 3, 56
 _ALIGNMENT = OptimizerSettings("muon", 0.02, momentum=0.9)
+
+# Centres are no nearer to each other then than so many times the clusters' spread, or hardly: far
+# from two centres that are, Q is about the same for both, and no gradient tells them apart. Two
+# spirals share theirs.
+_LEAST_DISTANCE, _NEARLY, _MOST_PUSHES = 2.0, 0.01, 50
+
+# Steps of alignment are of so many batches each: half as many of twice as many rows come as close,
+# and half of a step of one is its update.
+_BATCHES_AT_ONCE = 2
 
 # Rows whose soft assignment is computed at once.
 _TILE_ROWS = 512
@@ -133,19 +144,21 @@ def align(
 
     A partition need not be one by nearest centres: two rings share theirs. The target here is
     the partition itself in place of Eq. 3, beside the reconstruction loss if that has a weight.
-    Distances are in units of the clusters' spread: centres that are close together for it have
-    about the same Q far from both, and no gradient there tells them apart. An encoder that was
-    trained on the leading components of `hoods` is so again, unless rows are to be reconstructed.
-    Returns the centres.
+    Rows of small clusters weigh more there. Distances are in units of the clusters' spread, and
+    centres that are close together for it begin further apart, unless most rows are where they
+    should be. An encoder that was trained on the leading components of `hoods` is so again, unless
+    rows are to be reconstructed. Returns the centres.
     """
     dtype = resolve_precision(settings.precision, X.device, autoencoder)
     hoods = PLAIN if settings.reconstruction_weight > 0 else hoods
     with on_leading_components(autoencoder.encoder, X, hoods) as (encoder, x):
         model = _model(encoder, autoencoder.decoder, centers, X.device, settings)
         target = torch.from_numpy(labels).long().to(X.device)
-        spread = _spread(model, x, target, weight, workers, group)
+        spread, wrong = _beforehand(model, x, target, weight, workers, group)
+        if wrong > _ROUGHLY_ALIGNED:
+            model.centers.data = _apart(model.centers.data, _LEAST_DISTANCE * spread)
         seed = group.own_seed(settings.seed)
-        batch_size = min(group.own_batch(settings.batch_size), len(x))
+        batch_size = min(group.own_batch(_BATCHES_AT_ONCE * settings.batch_size), len(x))
         optimizer = ShardedOptimizer(
             model,
             _ALIGNMENT,
@@ -157,60 +170,88 @@ def align(
             share=group.share(len(x)),
             on_device=isinstance(x, Tensor),
         )
+        interval = auto_update_interval(group.sum(len(x)), settings.batch_size)
         rounds = _Rounds(
             stage,
             optimizer,
             random_stream(seed, "alignment batches", X.device),
             n_rows=len(x),
             batch_size=batch_size,
-            n_steps=auto_update_interval(group.sum(len(x)), settings.batch_size),
+            n_steps=-(-interval // _BATCHES_AT_ONCE),
             checkpoint=checkpoint,
         )
         P = nn.functional.one_hot(target, len(centers)).float()
         of_partition = replace(settings, clustering_weight=1.0, reconstruction_weight=1.0)
-        loss = _loss(x, P, weight, of_partition, unit=spread)
+        loss = _loss(x, P, _evened(weight, P, group), of_partition, unit=spread)
 
-        def wrong() -> float:
+        def share_wrong() -> float:
             log_Q = _assign_all(optimizer.module, x, settings.alpha, workers)
-            return _misaligned(log_Q.argmax(dim=1), target, len(centers), weight, group)
+            return _share_wrong(log_Q.argmax(dim=1), target, len(centers), weight, group)
 
-        _follow(rounds, loss, wrong)
+        _follow(rounds, loss, share_wrong)
     autoencoder.eval()
     return model.centers.detach().cpu().numpy().astype(np.float64)
 
 
 def _follow(rounds: _Rounds, loss: Loss, share_wrong: Callable[[], float]) -> None:
-    """Rounds at the full learning rate and then at a falling one, unless all is well before."""
-    n_held, n_falling = (rounds.progress.get(name, 0) for name in ("n_held", "n_falling"))
-    while n_falling < _FALLING_ROUNDS:
-        wrong = 0.0 if n_falling else share_wrong()
-        if not n_falling and wrong <= _MISALIGNED:
-            break
+    """Rounds at the full learning rate and then at a falling one, until all is well."""
+    n_rounds, n_falling = (rounds.progress.get(name, 0) for name in ("n_rounds", "n_falling"))
+    last_to_fall = _MOST_ROUNDS - _FALLING_ROUNDS
+    while 0 < n_falling < _FALLING_ROUNDS or n_rounds <= last_to_fall:
+        if n_falling in (0, _FALLING_ROUNDS):
+            wrong = share_wrong()
+            if wrong <= (_ROUGHLY_ALIGNED if n_falling else _MISALIGNED):
+                break
+            n_falling = 0
         learning_rate = (1.0 - n_falling / _FALLING_ROUNDS) * _ALIGNMENT.learning_rate
-        rounds.run(loss, learning_rate, {"n_held": n_held, "n_falling": n_falling})
-        if wrong <= _ROUGHLY_ALIGNED or n_held == _MOST_HELD_ROUNDS:
-            n_falling += 1
-        else:
-            n_held += 1
-    rounds.finish({"n_falling": _FALLING_ROUNDS})  # whoever resumes this needs no more
+        rounds.run(loss, learning_rate, {"n_rounds": n_rounds, "n_falling": n_falling})
+        n_falling += n_falling > 0 or wrong <= _ROUGHLY_ALIGNED or n_rounds == last_to_fall
+        n_rounds += 1
+    rounds.finish({"n_rounds": _MOST_ROUNDS})  # whoever resumes this needs no more
 
 
-def _spread(
+def _evened(weight: Tensor, P: Tensor, group: Alone) -> Tensor:
+    """The rows' weights, divided by the cube root of those of their clusters together.
+
+    Else no gradient sees a cluster of a few rows. By their root, or evenly, they take some of their
+    neighbours' rows. All together weigh what they did.
+    """
+    of_clusters = group.sum(weight @ P).clamp_min(torch.finfo(weight.dtype).tiny)
+    evened = weight / (P @ of_clusters ** (1.0 / 3.0))
+    return evened * (group.sum(weight.sum()) / group.sum(evened.sum()))
+
+
+def _beforehand(
     model: _Model,
     X: Tensor | ScaledRows,
     labels: Tensor,
     weight: Tensor,
     workers: Workers,
     group: Alone,
-) -> float:
-    """Root of the mean squared distance of the rows to the centres of their labels."""
+) -> tuple[float, float]:
+    """Root of the mean squared distance of the rows to their labels' centres; what is wrong."""
     model.eval()
     Z = in_tiles(lambda x: forward(model.encoder, x), X, workers, [_TILE_ROWS])
-    distances = (Z - model.centers.detach()[labels]).square().sum(dim=1)
-    return math.sqrt(_mean(distances, weight, group)) or 1.0
+    distances = squared_distances(Z, model.centers.detach())
+    own = distances.gather(1, labels[:, None])[:, 0]
+    wrong = _share_wrong(distances.argmin(dim=1), labels, distances.shape[1], weight, group)
+    return math.sqrt(_mean(own, weight, group)) or 1.0, wrong
 
 
-def _misaligned(
+def _apart(centers: Tensor, least: float) -> Tensor:
+    """The centres, those that are nearer to each other than that pushed apart."""
+    for _ in range(_MOST_PUSHES):
+        differences = centers[:, None] - centers
+        distances = differences.square().sum(dim=2).sqrt().fill_diagonal_(torch.inf)
+        lacking = (least - distances).clamp_min(0.0)
+        if lacking.max() <= _NEARLY * least:
+            break
+        pushes = lacking / distances.clamp_min(torch.finfo(distances.dtype).tiny) / 2.0
+        centers = centers + (pushes[:, :, None] * differences).sum(dim=1)
+    return centers
+
+
+def _share_wrong(
     found: Tensor, labels: Tensor, n_clusters: int, weight: Tensor, group: Alone
 ) -> float:
     """The share of the rows that are not where their labels want them; 1 if most of a cluster."""

@@ -106,7 +106,7 @@ def interrupted(checkpoint, die_after, n=12, **params):
 def test_a_fit_that_dies_again_and_again_ends_with_the_same_bits(
     tmp_path, monkeypatch, die_after, X, params
 ):
-    monkeypatch.setattr(_self_training, "_MOST_HELD_ROUNDS", 1)
+    monkeypatch.setattr(_self_training, "_MOST_ROUNDS", 4)
     monkeypatch.setattr("skdec._initialization._MOST_ROWS", 400)
     steps = die_after(-1)
     expected = quick(**params).fit(X)
