@@ -128,54 +128,52 @@ class ShardedOptimizer:
         self.settings = settings
         self._group, self._share = group, torch.tensor(share, device=device)
         self._learning_rate = torch.tensor(settings.learning_rate, device=device)
-        trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        self._layout = layout = _Layout.of(trained, stacked=settings.name == "muon")
-        self.weights = torch.zeros(layout.n_weights, dtype=torch.float32, device=device)
-        for name, place in layout.places.items():
-            self.weights[place] = trained[name].detach().reshape(-1)
-        self._own = _Halves(self.weights[: layout.n_layered], self.weights[layout.n_layered :])
-        layout.bind(module, self._own)
         if group.any(dtype == torch.float32):
             dtype = torch.float32  # not all ranks may have units for less
-        dtypes = [dtype if p.start < layout.n_layered else torch.float32 for p in layout.pieces]
-        exchange = self._exchange = group.exchange(
-            [
-                torch.empty_like(piece.of(self._own), dtype=dtype, device="meta")
-                for piece, dtype in zip(layout.pieces, dtypes, strict=True)
-            ],
-            self._own,
-            [dtype, torch.float32],
-        )
-        self._seen = _Halves(*exchange.seen)
-
+        self._lay_out(module, dtype)
         # Running statistics see whole batches, one after the other: there is a single replica.
-        has_buffers = next(module.buffers(), None) is not None
-        n_shards = 1
-        if device.type == "cpu" and not has_buffers:
+        self._buffers, n_shards = list(module.buffers()), 1
+        if device.type == "cpu" and not self._buffers:
             n_shards = number_of_shards(batch_size)
         self._replicas = [self._replica_of(module, dtype) for _ in range(n_shards)]
-        self._buffers = list(module.buffers())
-        self._parameters = [layout.parameters(replica) for replica in self._replicas]
-        self._parts = [list(layout.parts(piece)) for piece in layout.pieces]
-        self._own_parts = [
-            [part.of_piece(slot) for part in parts]
-            for parts, (slot, *_) in zip(self._parts, exchange.slots, strict=True)
-        ]
+        self._parameters = [self._layout.parameters(replica) for replica in self._replicas]
         self._generators = [random_stream(seed, f"shard {k}", device) for k in range(n_shards)]
         self._local_randomness = not draws_nothing(module)
-
-        # The shards' gradients are added up in the precision in which they come; torch's optimisers
-        # want a copy in that of the weights. What belongs to no parameter stays zero.
-        self._gradients = {}
-        for k in exchange.owned:
-            total = exchange.slots[k][0]
-            wanted = total.dtype if settings.name == "muon" else torch.float32
-            self._gradients[k] = total.to(self.weights.device, wanted)
         parallel = n_shards > 1 and len(self.weights) * batch_size >= _WORTH_A_THREAD
         self._map = workers.map if parallel else lambda f, items: [f(item) for item in items]
         self._records = device.type == "cuda" and on_device and group is ALONE
         self._records &= is_recordable(module)
         self._begin()
+
+    def _lay_out(self, module: nn.Module, dtype: torch.dtype) -> None:
+        """Where weights and gradients lie: this rank's own, and what it has of others'."""
+        trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self._layout = layout = _Layout.of(trained, stacked=self.settings.name == "muon")
+        device = next(module.parameters()).device
+        self.weights = torch.zeros(layout.n_weights, dtype=torch.float32, device=device)
+        for name, place in layout.places.items():
+            self.weights[place] = trained[name].detach().reshape(-1)
+        self._own = _Halves(self.weights[: layout.n_layered], self.weights[layout.n_layered :])
+        layout.bind(module, self._own)
+        dtypes = [dtype if p.start < layout.n_layered else torch.float32 for p in layout.pieces]
+        gradients = [
+            torch.empty_like(piece.of(self._own), dtype=dtype, device="meta")
+            for piece, dtype in zip(layout.pieces, dtypes, strict=True)
+        ]
+        self._exchange = self._group.exchange(gradients, self._own, [dtype, torch.float32])
+        self._seen = _Halves(*self._exchange.seen)
+        self._parts = [list(layout.parts(piece)) for piece in layout.pieces]
+        self._own_parts = [
+            [part.of_piece(slot) for part in parts]
+            for parts, (slot, *_) in zip(self._parts, self._exchange.slots, strict=True)
+        ]
+        # The shards' gradients are added up in the precision in which they come; torch's optimisers
+        # want a copy in that of the weights. What belongs to no parameter stays zero.
+        self._gradients = {}
+        for k in self._exchange.owned:
+            total = self._exchange.slots[k][0]
+            wanted = total.dtype if self.settings.name == "muon" else torch.float32
+            self._gradients[k] = total.to(device, wanted)
 
     def _replica_of(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
         """A copy in `dtype` that has the weights that are seen and the module's own buffers."""

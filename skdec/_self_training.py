@@ -150,6 +150,14 @@ def align(
     rows are to be reconstructed. Returns the centres.
     """
     dtype = resolve_precision(settings.precision, X.device, autoencoder)
+    interval = auto_update_interval(group.sum(len(X)), settings.batch_size)
+    settings = replace(
+        settings,
+        optimizer=_ALIGNMENT,
+        batch_size=_BATCHES_AT_ONCE * settings.batch_size,
+        update_interval=-(-interval // _BATCHES_AT_ONCE),
+        seed=derived_seed(settings.seed, "alignment"),
+    )
     hoods = PLAIN if settings.reconstruction_weight > 0 else hoods
     with on_leading_components(autoencoder.encoder, X, hoods) as (encoder, x):
         model = _model(encoder, autoencoder.decoder, centers, X.device, settings)
@@ -157,35 +165,13 @@ def align(
         spread, wrong = _beforehand(model, x, target, weight, workers, group)
         if wrong > _ROUGHLY_ALIGNED:
             model.centers.data = _apart(model.centers.data, _LEAST_DISTANCE * spread)
-        seed = group.own_seed(settings.seed)
-        batch_size = min(group.own_batch(_BATCHES_AT_ONCE * settings.batch_size), len(x))
-        optimizer = ShardedOptimizer(
-            model,
-            _ALIGNMENT,
-            batch_size=batch_size,
-            workers=workers,
-            dtype=dtype,
-            seed=derived_seed(seed, "alignment"),
-            group=group,
-            share=group.share(len(x)),
-            on_device=isinstance(x, Tensor),
-        )
-        interval = auto_update_interval(group.sum(len(x)), settings.batch_size)
-        rounds = _Rounds(
-            stage,
-            optimizer,
-            random_stream(seed, "alignment batches", X.device),
-            n_rows=len(x),
-            batch_size=batch_size,
-            n_steps=-(-interval // _BATCHES_AT_ONCE),
-            checkpoint=checkpoint,
-        )
+        rounds = _Rounds.of(stage, model, x, settings, dtype, workers, checkpoint, group)
         P = nn.functional.one_hot(target, len(centers)).float()
         of_partition = replace(settings, clustering_weight=1.0, reconstruction_weight=1.0)
         loss = _loss(x, P, _evened(weight, P, group), of_partition, unit=spread)
 
         def share_wrong() -> float:
-            log_Q = _assign_all(optimizer.module, x, settings.alpha, workers)
+            log_Q = _assign_all(rounds.optimizer.module, x, settings.alpha, workers)
             return _share_wrong(log_Q.argmax(dim=1), target, len(centers), weight, group)
 
         _follow(rounds, loss, share_wrong)
@@ -286,30 +272,10 @@ def self_train(
     The ranks of a `group` have some of the rows each, and decide by the sums over all of them.
     """
     model = _model(autoencoder.encoder, autoencoder.decoder, centers, X.device, settings)
-    batch_size = min(group.own_batch(settings.batch_size), len(X))
-    seed = group.own_seed(settings.seed)
-    optimizer = ShardedOptimizer(
-        model,
-        settings.optimizer,
-        batch_size=batch_size,
-        workers=workers,
-        dtype=resolve_precision(settings.precision, X.device, autoencoder),
-        seed=seed,
-        group=group,
-        share=group.share(len(X)),
-        on_device=isinstance(X, Tensor),
-    )
-    rounds = _Rounds(
-        "self-training",
-        optimizer,
-        random_stream(seed, "batches", X.device),
-        n_rows=len(X),
-        batch_size=batch_size,
-        n_steps=settings.update_interval,
-        checkpoint=checkpoint,
-    )
+    dtype = resolve_precision(settings.precision, X.device, autoencoder)
+    rounds = _Rounds.of("self-training", model, X, settings, dtype, workers, checkpoint, group)
     result = SelfTrained(centers, **rounds.progress)
-    log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
+    log_Q = _assign_all(rounds.optimizer.module, X, settings.alpha, workers)
     P = torch.empty_like(log_Q)
     loss = _loss(X, P, weight, settings)
     with task.subtask("self-training", settings.max_iter + _MOST_SETBACKS) as stage:
@@ -318,7 +284,7 @@ def self_train(
                 P.copy_(_target(log_Q.exp(), weight, settings.target_distribution, group))
                 learning_rate = settings.optimizer.learning_rate / 10.0 ** len(result.setbacks)
                 rounds.run(loss, learning_rate, _progress(result))
-                trained_log_Q = _assign_all(optimizer.module, X, settings.alpha, workers)
+                trained_log_Q = _assign_all(rounds.optimizer.module, X, settings.alpha, workers)
                 degeneration = _degeneration(log_Q, trained_log_Q, group)
                 if degeneration:
                     rounds.undo()
@@ -384,6 +350,36 @@ class _Rounds:
     batch_size: int
     n_steps: int
     checkpoint: NoCheckpoint
+
+    @classmethod
+    def of(
+        cls,
+        stage: str,
+        model: _Model,
+        X: Tensor | ScaledRows,
+        settings: SelfTrainingSettings,
+        dtype: torch.dtype,
+        workers: Workers,
+        checkpoint: NoCheckpoint,
+        group: Alone,
+    ) -> _Rounds:
+        """Those that train the `model` on a rank's rows `X`, with products in `dtype`."""
+        batch_size = min(group.own_batch(settings.batch_size), len(X))
+        seed = group.own_seed(settings.seed)
+        optimizer = ShardedOptimizer(
+            model,
+            settings.optimizer,
+            batch_size=batch_size,
+            workers=workers,
+            dtype=dtype,
+            seed=seed,
+            group=group,
+            share=group.share(len(X)),
+            on_device=isinstance(X, Tensor),
+        )
+        batches = random_stream(seed, "batches", X.device)
+        n_steps = settings.update_interval
+        return cls(stage, optimizer, batches, len(X), batch_size, n_steps, checkpoint)
 
     def __post_init__(self):
         self._interrupted = self.checkpoint.resume(self.stage)
