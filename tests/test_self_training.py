@@ -8,6 +8,7 @@ from torch import nn
 
 from skdec import _self_training
 from skdec._callbacks import SILENT, Task
+from skdec._distributed import ALONE
 from skdec._end_layers import first_linear
 from skdec._neighborhoods import PLAIN, Neighborhoods
 from skdec._networks import Architecture, weights_of
@@ -474,6 +475,64 @@ def test_a_partition_is_taken_over_with_its_smallest_cluster(workers):
         found = aligned(network, torch.from_numpy(X.astype(np.float32)), labels, workers)
         assert (found == labels)[labels == 2].any()
         assert (found == labels).mean() >= 0.995
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_spirals_are_taken_over(workers, seed):
+    # With the centres that are the means, seed 1 still has 3 % wrong after all rounds.
+    random, labels = np.random.default_rng(seed), np.arange(400) % 2
+    radius = 3.0 * np.pi * np.sqrt(random.uniform(0.04, 1.0, 400))
+    angle = radius + np.pi * labels
+    X = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    X = (X + 0.1 * random.normal(size=(400, 2))).astype(np.float32) / 5.0
+    network = ARCHITECTURE._replace(n_features=2, hidden_dims=(64, 64)).build(seed)
+    assert (aligned(network, torch.from_numpy(X), labels, workers) == labels).mean() >= 0.995
+
+
+def test_centres_that_are_close_together_begin_apart():
+    centers = torch.tensor([[0.0, 0.0], [0.3, 0.4], [10.0, 0.0]])
+    pushed = _self_training._apart(centers, 2.0)
+    torch.testing.assert_close(pushed[2], centers[2])
+    difference = pushed[1] - pushed[0]
+    torch.testing.assert_close(difference, 2.0 * torch.tensor([0.6, 0.8]), rtol=0.01, atol=0)
+    torch.testing.assert_close(pushed[0] + pushed[1], centers[0] + centers[1])
+    assert _self_training._apart(centers, 0.4) is centers
+    many = torch.from_numpy(np.random.default_rng(0).normal(size=(100, 10)))
+    distances = torch.pdist(_self_training._apart(many, 8.0))
+    assert torch.pdist(many).min() < 2.0
+    assert distances.min() >= 7.9
+    alike = torch.zeros(3, 2)
+    torch.testing.assert_close(_self_training._apart(alike, 1.0), alike)
+    assert len(_self_training._apart(many[:1], 8.0)) == 1
+
+
+@pytest.mark.parametrize(("share_wrong", "n_pushed"), [(0.0, 0), (0.3, 1)])
+def test_centres_begin_apart_only_where_rows_are_closest_to_others(
+    workers, monkeypatch, share_wrong, n_pushed
+):
+    problem, pushed, apart = Problem(), [], _self_training._apart
+
+    def spy(centers, least):
+        pushed.append(least)
+        return apart(centers, least)
+
+    monkeypatch.setattr(_self_training, "_apart", spy)
+    log_Q = problem.log_Q(problem.centers)
+    labels = log_Q.argmax(dim=1).numpy()
+    moved = np.random.default_rng(0).random(90) < share_wrong
+    labels[moved] = (labels[moved] + 1) % N_CLUSTERS
+    align(problem.network, problem.centers, problem.X, problem.weight, labels, SETTINGS, workers)
+    assert len(pushed) == n_pushed
+
+
+def test_rows_of_small_clusters_weigh_more():
+    P = torch.eye(3)[torch.tensor([0] * 64 + [1] * 8)]
+    weight = torch.ones(72)
+    weight[0] = 3.0
+    evened = _self_training._evened(weight, P, ALONE)
+    torch.testing.assert_close(evened.sum(), weight.sum())
+    torch.testing.assert_close(evened[0], 3.0 * evened[1])
+    torch.testing.assert_close(evened[71] / evened[1], torch.tensor((66.0 / 8.0) ** (1.0 / 3.0)))
 
 
 class Followed:
