@@ -525,7 +525,22 @@ def test_centres_begin_apart_only_where_rows_are_closest_to_others(
     assert len(pushed) == n_pushed
 
 
-def test_rows_of_small_clusters_weigh_more():
+def test_rows_of_small_clusters_weigh_more_while_a_partition_is_taken_over(workers, monkeypatch):
+    problem, weights, loss = Problem(), [], _self_training._loss
+    labels = (np.arange(90) < 10).astype(int) + (np.arange(90) < 2)
+
+    def spy(X, P, weight, *args, **kwargs):
+        weights.append(weight)
+        return loss(X, P, weight, *args, **kwargs)
+
+    monkeypatch.setattr(_self_training, "_loss", spy)
+    align(problem.network, problem.centers, problem.X, problem.weight, labels, SETTINGS, workers)
+    [weight] = weights
+    sizes = torch.tensor([80.0, 8.0, 2.0])[torch.from_numpy(labels)]
+    torch.testing.assert_close(weight / weight[89], (80.0 / sizes) ** (1.0 / 3.0))
+
+
+def test_evened_weights_come_to_what_they_did():
     P = torch.eye(3)[torch.tensor([0] * 64 + [1] * 8)]
     weight = torch.ones(72)
     weight[0] = 3.0
