@@ -37,7 +37,7 @@ _MOST_SETBACKS = 3
 
 # A partition has been taken over where all but this share of the rows, and at least half of each
 # cluster, are nearest to the right centre.
-_MISALIGNED = 0.005
+_MISALIGNED = 0.001
 
 # Until no more than the first are wrong the learning rate is held; in as many rounds as the second
 # it falls. With smaller and smaller steps the network comes as close in fewer rounds, and of a
