@@ -217,8 +217,12 @@ def _beforehand(
 ) -> tuple[float, float]:
     """Root of the mean squared distance of the rows to their labels' centres; what is wrong."""
     model.eval()
-    Z = in_tiles(lambda x: forward(model.encoder, x), X, workers, [_TILE_ROWS])
-    distances = squared_distances(Z, model.centers.detach())
+    distances = in_tiles(
+        lambda x: squared_distances(forward(model.encoder, x), model.centers),
+        X,
+        workers,
+        [_TILE_ROWS],
+    )
     own = distances.gather(1, labels[:, None])[:, 0]
     wrong = _share_wrong(distances.argmin(dim=1), labels, distances.shape[1], weight, group)
     return math.sqrt(_mean(own, weight, group)) or 1.0, wrong
