@@ -145,9 +145,9 @@ def align(
     A partition need not be one by nearest centres: two rings share theirs. The target here is
     the partition itself in place of Eq. 3, beside the reconstruction loss if that has a weight.
     Rows of small clusters weigh more there. Distances are in units of the clusters' spread, and
-    centres that are close together for it begin further apart, unless most rows are where they
-    should be. An encoder that was trained on the leading components of `hoods` is so again, unless
-    rows are to be reconstructed. Returns the centres.
+    centres that are close together for it begin further apart, unless nearly all rows are where
+    they should be. An encoder that was trained on the leading components of `hoods` is so again,
+    unless rows are to be reconstructed. Returns the centres.
     """
     dtype = resolve_precision(settings.precision, X.device, autoencoder)
     interval = auto_update_interval(group.sum(len(X)), settings.batch_size)
@@ -162,7 +162,7 @@ def align(
     with on_leading_components(autoencoder.encoder, X, hoods) as (encoder, x):
         model = _model(encoder, autoencoder.decoder, centers, X.device, settings)
         target = torch.from_numpy(labels).long().to(X.device)
-        spread, wrong = _beforehand(model, x, target, weight, workers, group)
+        spread, wrong = _spread_and_share_wrong(model, x, target, weight, workers, group)
         if wrong > _ROUGHLY_ALIGNED:
             model.centers.data = _apart(model.centers.data, _LEAST_DISTANCE * spread)
         rounds = _Rounds.of(stage, model, x, settings, dtype, workers, checkpoint, group)
@@ -207,7 +207,7 @@ def _evened(weight: Tensor, P: Tensor, group: Alone) -> Tensor:
     return evened * (group.sum(weight.sum()) / group.sum(evened.sum()))
 
 
-def _beforehand(
+def _spread_and_share_wrong(
     model: _Model,
     X: Tensor | ScaledRows,
     labels: Tensor,
@@ -232,12 +232,13 @@ def _apart(centers: Tensor, least: float) -> Tensor:
     """The centres, those that are nearer to each other than that pushed apart."""
     for _ in range(_MOST_PUSHES):
         differences = centers[:, None] - centers
-        distances = differences.square().sum(dim=2).sqrt().fill_diagonal_(torch.inf)
+        distances = differences.norm(dim=2).fill_diagonal_(torch.inf)
         lacking = (least - distances).clamp_min(0.0)
         if lacking.max() <= _NEARLY * least:
             break
-        pushes = lacking / distances.clamp_min(torch.finfo(distances.dtype).tiny) / 2.0
-        centers = centers + (pushes[:, :, None] * differences).sum(dim=1)
+        # Centres that coincide have no direction, and stay.
+        directions = nn.functional.normalize(differences, dim=2)
+        centers = centers + (lacking[:, :, None] / 2.0 * directions).sum(dim=1)
     return centers
 
 
