@@ -22,8 +22,9 @@ def joined_by_conductance(affinity: np.ndarray) -> np.ndarray:
     shape (n_groups - 1, 2), is as the `children_` of scikit-learn's AgglomerativeClustering: groups
     have the numbers from 0, what comes of the first two n_groups, and so on.
     """
-    between, node = affinity.copy(), np.arange(len(affinity))
-    volume = np.maximum(affinity.sum(axis=1), np.finfo(affinity.dtype).tiny)
+    # Sums that differ in the last bit would leave what is closest to one another without the other.
+    between, node = (affinity + affinity.T) / 2.0, np.arange(len(affinity))
+    volume = np.maximum(between.sum(axis=1), np.finfo(between.dtype).tiny)
     np.fill_diagonal(between, 0.0)
     share = between / np.minimum.outer(volume, volume)
     np.fill_diagonal(share, -1.0)

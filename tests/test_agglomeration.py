@@ -64,6 +64,14 @@ def test_those_are_joined_between_which_the_largest_share_of_edges_is(n_groups, 
     assert np.array_equal(affinity, before)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_two_are_joined_each_time_where_sums_differ_in_the_last_bit_from_their_mirror_image(seed):
+    ring = np.roll(np.eye(30), 1, axis=0)  # of groups that are all joined by as many edges
+    rounded = (ring + ring.T) * (1.0 + 1e-15 * np.random.default_rng(seed).random((30, 30)))
+    found = [len(np.unique(nodes)) for nodes in partitions(joined_by_conductance(rounded))]
+    assert found == list(range(30, 0, -1))
+
+
 def test_groups_without_an_edge_are_joined_in_the_end():
     pairs = np.kron(np.eye(3), np.ones((2, 2)))  # three pairs, nothing between them
     pairs[4:, 4:] = 0.0  # and the last two have not even one to each other
