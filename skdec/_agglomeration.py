@@ -6,6 +6,7 @@ For callers that have scikit-learn alone; several threads may do so at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -59,6 +60,16 @@ def partitions(merges: np.ndarray) -> Iterator[np.ndarray]:
     for step, pair in enumerate(merges):
         nodes = np.where(np.isin(nodes, pair), len(merges) + 1 + step, nodes)
         yield nodes
+
+
+def partition_into(n_clusters: int, merges: np.ndarray) -> np.ndarray:
+    """The cluster of each group, from 0, in the partition into so many clusters.
+
+    Where there are no more groups than that each is its own.
+    """
+    n_joined = max(0, len(merges) + 1 - n_clusters)
+    nodes = next(islice(partitions(merges), n_joined, None))
+    return np.unique(nodes, return_inverse=True)[1]
 
 
 def relative_conductances_by_number(

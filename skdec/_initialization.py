@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from ._agglomeration import (
     joined_by_conductance,
     joined_by_ward,
+    partition_into,
     relative_conductances_by_number,
 )
 from ._components import leading_components
@@ -66,6 +67,11 @@ _GROUP_ITERATIONS = 20
 # Ward's linkage costs so little that it is tried on the groups of three k-means starts; after the
 # first without the most groups, which take as long to find as all others.
 _GROUPS_OF_STARTS = (_GROUPS_PER_CLUSTER, _GROUPS_PER_CLUSTER[:-1], _GROUPS_PER_CLUSTER[:-1])
+
+# The same in the input: of so many rows on average, at most so many groups, found from so many
+# random starts in so many iterations. Shapes are held together by the edges between groups; what
+# k-means makes of these in the end is of no use, and in wide rows it takes time.
+_ROWS_PER_INPUT_GROUP, _MOST_INPUT_GROUPS, _INPUT_STARTS, _INPUT_ITERATIONS = 5, 500, 2, 3
 
 # The number of clusters, where it is not given, is at most the first. It is told by partitions of
 # so many groups of rows; for each factor of e in the number they have to be better by the third, so
@@ -173,7 +179,7 @@ def _mutual_judge(x: np.ndarray, weight: np.ndarray, neighbors: np.ndarray) -> J
 def _embedding_judge(Z: np.ndarray, weight: np.ndarray, workers: Workers) -> Judge:
     """The judge of partitions in the embedding, where long edges count less."""
     judge = _mutual_judge(Z, weight, nearest_neighbors(Z, _N_NEIGHBORS, workers))
-    return judge._replace(edges=judge.edges * _closeness(Z, judge.neighbors))
+    return judge._replace(edges=judge.edges * _closeness(squared_lengths(Z, judge.neighbors)))
 
 
 def scores_by_number(Z: np.ndarray, weight: np.ndarray, seed: int, workers: Workers) -> list[float]:
@@ -408,7 +414,8 @@ def _candidates(
     k-means wants compact clusters of about the same size, in the input or in the embedding.
     Spectral clustering of small groups of rows, by the edges between them in the embedding's
     neighbour graph, finds long or uneven ones; the more groups, the finer the shapes. Ward's
-    method joins the same groups, one by one, to compact clusters of any size.
+    method joins the same groups, one by one, to compact clusters of any size. Groups of rows of the
+    input, joined by the edges between them there, are the shapes that training may have torn.
     """
     of_input, of_embedding = judges
     weight, spaces = of_input.weight, {_K_MEANS_OF_INPUT: of_input.x, "k-means": of_embedding.x}
@@ -426,6 +433,7 @@ def _candidates(
     for name in spaces:
         best = min((found[p] for p in pieces if p[0] == name), key=lambda kmeans: kmeans.inertia_)
         yield name, best.labels_
+    yield from _joined_in_the_input(of_input, n_clusters, seed, workers)
     graph = _all_edges(of_embedding)
     for grouping in groupings[0]:
         groups = grouping.labels_
@@ -437,6 +445,34 @@ def _candidates(
                 ward = AgglomerativeClustering(n_clusters).fit(grouping.cluster_centers_)
             name = f"Ward, {grouping.n_clusters} groups, start {start + 1}"
             yield name, ward.labels_[grouping.labels_]
+
+
+def _joined_in_the_input(
+    judge: Judge, n_clusters: int, seed: int, workers: Workers
+) -> list[tuple[str, np.ndarray]]:
+    """Names and labels of partitions of small groups of rows, joined by conductance.
+
+    The edges between groups are those of the input's neighbour graph. The longer they are the less
+    they count, in units of their usual length.
+    """
+    n_groups = min(_MOST_INPUT_GROUPS, len(np.unique(judge.x, axis=0)) // _ROWS_PER_INPUT_GROUP)
+    if n_groups <= n_clusters:
+        return []
+    usual = np.median(squared_lengths(judge.x, judge.neighbors))
+    graph = _all_edges(judge, usual or 1.0)
+
+    def join(start: int) -> tuple[str, np.ndarray] | None:
+        kmeans = _k_means(
+            judge.x, judge.weight, n_groups, "random", 1, seed + start, _INPUT_ITERATIONS
+        )
+        groups = np.unique(kmeans.labels_, return_inverse=True)[1]
+        member = indicators(groups)
+        merges = joined_by_conductance((member.T @ graph @ member).toarray())
+        name = f"conductance, {n_groups} groups of the input, start {start + 1}"
+        return name, partition_into(n_clusters, merges)[groups]
+
+    with scikit_learn_alone():
+        return workers.map(join, range(_INPUT_STARTS))
 
 
 def _consensus(
@@ -460,21 +496,22 @@ def _consensus(
         return linkage.fit(shares).labels_[groups]
 
 
-def _closeness(Z: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-    """Of rows of the embedding to their neighbours: the weights of the edges between them.
+def _closeness(squared: np.ndarray, unit: float = 1.0) -> np.ndarray:
+    """Weights of the edges between rows and their neighbours, given their squared lengths.
 
     Between two classes rows lie less densely than inside, and edges are longer: without these
     weights there are no more of them than where a cluster is cut in two at a narrow place. The root
-    of the similarity by which training with neighbours compares rows, in units of the mean.
+    of the similarity by which training with neighbours compares rows of the embedding, where the
+    `unit` of squared lengths is 1; in units of the mean.
     """
-    closeness = 1.0 / np.sqrt(1.0 + squared_lengths(Z, neighbors))
+    closeness = 1.0 / np.sqrt(1.0 + squared / unit)
     return closeness / closeness.mean()
 
 
-def _all_edges(judge: Judge) -> csr_array:
+def _all_edges(judge: Judge, unit: float = 1.0) -> csr_array:
     """All edges between rows and their neighbours, mutual or not: no row is without one."""
-    edges = edge_weights(judge.neighbors, judge.weight) * _closeness(judge.x, judge.neighbors)
-    return symmetric_graph(judge.neighbors, edges)
+    closeness = _closeness(squared_lengths(judge.x, judge.neighbors), unit)
+    return symmetric_graph(judge.neighbors, edge_weights(judge.neighbors, judge.weight) * closeness)
 
 
 def _join(groups: np.ndarray, graph: csr_array, n_clusters: int, seed: int) -> np.ndarray:

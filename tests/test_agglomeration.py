@@ -2,7 +2,6 @@
 
 import pickle
 import warnings
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from skdec import DECClustering, _estimator, _initialization
 from skdec._agglomeration import (
     joined_by_conductance,
     joined_by_ward,
+    partition_into,
     partitions,
     relative_conductances_by_number,
 )
@@ -22,12 +22,6 @@ from skdec._cuts import relative_conductances, symmetric_graph
 from skdec._initialization import scores_by_number
 from skdec._neighbors import nearest_neighbors
 from skdec._threads import Workers
-
-
-def cut(merges, n_clusters):
-    """Labels of the groups in the partition into so many clusters."""
-    nodes = next(islice(partitions(merges), len(merges) + 1 - n_clusters, None))
-    return np.unique(nodes, return_inverse=True)[1]
 
 
 def some_affinity(n_groups, seed):
@@ -75,9 +69,10 @@ def test_two_are_joined_each_time_where_sums_differ_in_the_last_bit_from_their_m
 def test_groups_without_an_edge_are_joined_in_the_end():
     pairs = np.kron(np.eye(3), np.ones((2, 2)))  # three pairs, nothing between them
     pairs[4:, 4:] = 0.0  # and the last two have not even one to each other
-    found = cut(joined_by_conductance(pairs), 4)
+    found = partition_into(4, joined_by_conductance(pairs))
     assert found[0] == found[1] and found[2] == found[3] and len(set(found[[0, 2, 4, 5]])) == 4
-    assert cut(joined_by_conductance(pairs), 1).tolist() == [0] * 6
+    assert partition_into(1, joined_by_conductance(pairs)).tolist() == [0] * 6
+    assert partition_into(9, joined_by_conductance(pairs)).tolist() == list(range(6))
 
 
 def test_cuts_of_wards_tree_are_scikit_learns():
@@ -85,7 +80,7 @@ def test_cuts_of_wards_tree_are_scikit_learns():
     merges = joined_by_ward(centers)
     for n_clusters in (1, 2, 7, 40):
         expected = AgglomerativeClustering(n_clusters).fit_predict(centers)
-        found = cut(merges, n_clusters)
+        found = partition_into(n_clusters, merges)
         assert adjusted_rand_score(expected, found) == 1.0
         assert np.array_equal(np.unique(found), np.arange(n_clusters))
 
@@ -99,7 +94,7 @@ def test_scores_of_nested_partitions_are_those_of_each():
     found = relative_conductances_by_number(graph, groups, merges, most=20)
     assert list(found) == list(range(20, 1, -1))
     for n_clusters, score in found.items():
-        labels = cut(merges, n_clusters)[groups]
+        labels = partition_into(n_clusters, merges)[groups]
         weights = np.bincount(labels, graph.sum(axis=1))
         expected = np.average(relative_conductances(graph, labels), weights=weights)
         assert score == pytest.approx(expected)
