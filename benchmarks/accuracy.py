@@ -139,11 +139,14 @@ def table(results: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def command_line(description: str, seeds: list[int]) -> argparse.ArgumentParser:
+def command_line(
+    description: str, seeds: list[int], more_methods: tuple[str, ...] = ()
+) -> argparse.ArgumentParser:
     """What can be asked for of any data sets."""
+    names = [*_METHODS, *more_methods]
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
-    parser.add_argument("--methods", nargs="+", choices=_METHODS, default=_METHODS)
+    parser.add_argument("--methods", nargs="+", choices=names, default=names)
     return parser
 
 

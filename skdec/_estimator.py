@@ -250,7 +250,8 @@ class DECClustering(
         random_state=random_state)`` with the distinct rows and returns such an array. "auto"
         makes several partitions of at most 10,000 rows, or 10 for each cluster (k-means of the
         input, of its 50 leading principal components if it is wider, and of the embedding;
-        below 2,000 clusters also spectral clustering and Ward's linkage of small groups of rows),
+        below 2,000 clusters also spectral clustering and Ward's linkage of small groups of rows,
+        and below 500 groups of the input joined by the edges between them),
         takes the one that best keeps to the neighbourhoods of the input and of the embedding, or
         what those that may be the best agree on (`init_scores_`), moves each row to the cluster
         whose Gaussian in the embedding is the likeliest, unless this lowers the mean of the two
