@@ -458,10 +458,9 @@ def _joined_in_the_input(
     n_groups = min(_MOST_INPUT_GROUPS, len(np.unique(judge.x, axis=0)) // _ROWS_PER_INPUT_GROUP)
     if n_groups <= n_clusters:
         return []
-    usual = np.median(squared_lengths(judge.x, judge.neighbors))
-    graph = _all_edges(judge, usual or 1.0)
+    graph = _all_edges(judge, unit=None)
 
-    def join(start: int) -> tuple[str, np.ndarray] | None:
+    def join(start: int) -> tuple[str, np.ndarray]:
         kmeans = _k_means(
             judge.x, judge.weight, n_groups, "random", 1, seed + start, _INPUT_ITERATIONS
         )
@@ -508,9 +507,13 @@ def _closeness(squared: np.ndarray, unit: float = 1.0) -> np.ndarray:
     return closeness / closeness.mean()
 
 
-def _all_edges(judge: Judge, unit: float = 1.0) -> csr_array:
-    """All edges between rows and their neighbours, mutual or not: no row is without one."""
-    closeness = _closeness(squared_lengths(judge.x, judge.neighbors), unit)
+def _all_edges(judge: Judge, unit: float | None = 1.0) -> csr_array:
+    """All edges between rows and their neighbours, mutual or not: no row is without one.
+
+    They weigh by their closeness; without a `unit` that of squared lengths is their median.
+    """
+    squared = squared_lengths(judge.x, judge.neighbors)
+    closeness = _closeness(squared, unit or float(np.median(squared)) or 1.0)
     return symmetric_graph(judge.neighbors, edge_weights(judge.neighbors, judge.weight) * closeness)
 
 
