@@ -36,14 +36,13 @@ from ._distributed import ALONE, Alone, ranks
 from ._inference import Embedding, inertia, soft_assignment
 from ._initialization import (
     SCORE_MARGIN,
-    Judge,
     best_partition,
     initial_centers,
-    input_judge,
     judged_rows,
     scores_by_number,
     weighted_means,
 )
+from ._judges import Judge, input_judge
 from ._neighborhoods import PLAIN, Neighborhoods, neighborhoods
 from ._networks import Architecture, auto_embedding_dim, auto_hidden_dims, weights_of
 from ._optimization import OptimizerSettings

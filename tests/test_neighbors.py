@@ -17,25 +17,20 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 import skdec._neighbors
 from skdec import DECClustering
 from skdec import _estimator as estimator_module
+from skdec._candidates import _joined_in_the_input, consensus_of
 from skdec._initialization import (
-    Judge,
     _advantage,
     _agreements,
-    _all_edges,
     _closest_to_all,
-    _consensus,
-    _embedding_judge,
-    _joined_in_the_input,
     _likeliest,
-    _mutual_judge,
     _probabilities,
     _scores,
     _with_gaussian_borders,
     best_partition,
-    input_judge,
     judged_rows,
     weighted_means,
 )
+from skdec._judges import Judge, _mutual_judge, all_edges, embedding_judge, input_judge
 from skdec._neighborhoods import PLAIN, Neighborhoods
 from skdec._neighbors import (
     _by_leaves,
@@ -384,7 +379,7 @@ def test_the_consensus_outvotes_the_errors_of_its_members():
         partitions.append(random.permutation(3)[labels])  # which number means which is open
     groups = np.repeat(np.arange(len(truth)), 5)
     rows = [labels[groups] for labels in partitions]
-    consensus = _consensus(rows, np.ones(7), groups, np.ones(len(groups)), 3)
+    consensus = consensus_of(rows, np.ones(7), groups, np.ones(len(groups)), 3)
     assert max(adjusted_rand_score(truth, labels) for labels in partitions) < 0.9
     assert adjusted_rand_score(truth[groups], consensus) == 1.0
 
@@ -394,8 +389,8 @@ def test_the_consensus_takes_a_weight_of_two_for_a_row_given_twice():
     groups = np.repeat(np.arange(12), 10)
     partitions = [random.integers(3, size=120) for _ in range(3)]
     weight = random.integers(1, 4, size=120)
-    weighted = _consensus(partitions, np.ones(3), groups, weight.astype(float), 3)
-    repeated = _consensus(
+    weighted = consensus_of(partitions, np.ones(3), groups, weight.astype(float), 3)
+    repeated = consensus_of(
         [np.repeat(labels, weight) for labels in partitions],
         np.ones(3),
         np.repeat(groups, weight),
@@ -403,7 +398,7 @@ def test_the_consensus_takes_a_weight_of_two_for_a_row_given_twice():
         3,
     )
     assert np.array_equal(np.repeat(weighted, weight), repeated)
-    plain = _consensus(partitions, np.ones(3), groups, np.ones(120), 3)
+    plain = consensus_of(partitions, np.ones(3), groups, np.ones(120), 3)
     assert not np.array_equal(weighted, plain)
 
 
@@ -412,10 +407,12 @@ def test_the_consensus_is_that_of_the_probable_ones():
     one, other, third = (random.integers(3, size=60) for _ in range(3))
     groups = np.arange(60)
     partitions, weight = [one, other, third], np.ones(60)
-    of_two = _consensus(partitions, np.array([1.0, 0.5, 0.0]), groups, weight, 3)
-    assert np.array_equal(of_two, _consensus([one, other], np.array([1.0, 0.5]), groups, weight, 3))
+    of_two = consensus_of(partitions, np.array([1.0, 0.5, 0.0]), groups, weight, 3)
+    assert np.array_equal(
+        of_two, consensus_of([one, other], np.array([1.0, 0.5]), groups, weight, 3)
+    )
     assert adjusted_rand_score(one, of_two) > adjusted_rand_score(other, of_two)
-    nearly = _consensus(partitions, np.array([0.02, 1.0, 0.02]), groups, weight, 3)
+    nearly = consensus_of(partitions, np.array([0.02, 1.0, 0.02]), groups, weight, 3)
     assert adjusted_rand_score(other, nearly) == 1.0
 
 
@@ -425,7 +422,7 @@ def test_a_consensus_closer_to_all_that_may_be_right_is_taken():
     wrong = np.array([np.isin(np.arange(40) % 20, [2 * k, 2 * k + 1]) for k in range(5)])
     candidates = {f"spectral, {k}": np.where(wrong[k], 1 - truth, truth) for k in range(5)}
     weight, alike = np.ones(40), np.ones(5)
-    consensus = _consensus(list(candidates.values()), alike, np.arange(40), weight, 2)
+    consensus = consensus_of(list(candidates.values()), alike, np.arange(40), weight, 2)
     assert adjusted_rand_score(truth, consensus) == 1.0
     with_it = {**candidates, "consensus": consensus}
     assert _closest_to_all(with_it, alike, weight) == "consensus"
@@ -568,7 +565,7 @@ def test_a_sparse_border_is_better_than_a_cut_at_a_narrow_place(seed):
     cut = np.concatenate([np.zeros(len(square), dtype=int), 1 + is_end])
     with Workers(1) as workers:
         by_edges = _mutual_judge(Z, np.ones(len(Z)), nearest_neighbors(Z, 15, workers))
-        by_similarity = _embedding_judge(Z, np.ones(len(Z)), workers)
+        by_similarity = embedding_judge(Z, np.ones(len(Z)), workers)
     assert by_edges.score(cut) > by_edges.score(bordered)
     assert by_similarity.score(bordered) > by_similarity.score(cut)
 
@@ -576,7 +573,7 @@ def test_a_sparse_border_is_better_than_a_cut_at_a_narrow_place(seed):
 def test_an_edge_weighs_the_root_of_its_ends_similarity_in_training():
     Z, weight = np.array([[0.0], [3.0], [4.0]]), np.array([1.0, 1.0, 2.0])
     neighbors = np.array([[1], [2], [1]])
-    graph = _all_edges(Judge(Z, weight, neighbors, None)).toarray()
+    graph = all_edges(Judge(Z, weight, neighbors, None)).toarray()
     # The similarities are 1 / (1 + 9) and 1 / (1 + 1), of the last two rows both ways.
     closeness = np.sqrt([0.1, 0.5, 0.5])
     expected = np.zeros((3, 3))

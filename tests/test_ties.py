@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import StandardScaler
 
 from skdec import DECClustering
-from skdec._initialization import input_judge
+from skdec._judges import input_judge
 from skdec._neighborhoods import PLAIN, Neighborhoods
 from skdec._threads import Workers
 from skdec._ties import dequantized, ties
