@@ -359,9 +359,10 @@ class DECClustering(
         embedding, where an edge weighs the root of its ends' similarity 1 / (1 + ||z - z'||^2).
         What the score lacks to 1 is the geometric mean of what those of the two lack, with weights
         1/3 and 2/3. k-means of the input has the best other candidate's score for the latter: the
-        input decides, with the score of k-means of the input raised there by
-        0.4 / sqrt(pairs of the graph), its standard error, less 5 (n_clusters / rows)^2. If it is
-        the best then, it is taken. Else each candidate is the right one with a probability in
+        input decides, with the score of k-means of the input raised there by the standard error of
+        the other's, sqrt(p (1 - p) / pairs of the graph) / c for the share p of pairs that the
+        clusters part and c = 1 - 1 / n_clusters, less 5 (n_clusters / rows)^2. If it is the best
+        then, it is taken. Else each candidate is the right one with a probability in
         proportion to exp(score / d), where d is half the square of what the best one's score in the
         input lacks to 1, and the one is taken that is expected to agree most (adjusted Rand index)
         with the right one. "consensus" is made of all candidates by these probabilities, by average

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -38,11 +39,14 @@ _MOST_ROWS, _ROWS_PER_CLUSTER = 10_000, 10
 SCORE_MARGIN = 0.01
 
 # k-means of the input is the simplest candidate: it is also taken where the best is better by less
-# than the score's standard error, this over the root of the number of the graph's pairs (where four
-# fifths of them are inside clusters).
-# Where there are few rows to a centre, though, it optimises what it is judged by, compactness in
-# the input space, and has to be better by this times (n_clusters / n_rows)^2.
-_STANDARD_ERROR, _HANDICAP = 0.4, 5.0
+# than the score's standard error. Where there are few rows to a centre, though, it optimises what
+# it is judged by, compactness in the input space, and has to be better by this times
+# (n_clusters / n_rows)^2.
+_HANDICAP = 5.0
+
+# By how much the scores may fall where borders are moved, in units of one over the root of the
+# graph's pairs: the standard error of a share of four fifths.
+_BORDER_ERROR = 0.4
 
 # The number of clusters, where it is not given, is at most the first. It is told by partitions of
 # so many groups of rows; for each factor of e in the number they have to be better by the third, so
@@ -152,12 +156,15 @@ def best_partition(
 
 
 def _scores(
-    judges: Sequence[Judge], candidates: dict[str, np.ndarray], advantage: float = 0.0
+    judges: Sequence[Judge],
+    candidates: dict[str, np.ndarray],
+    advantage: Callable[[float], float] = lambda rival: 0.0,
 ) -> np.ndarray:
     """The mean score of each candidate by the judges of input and embedding.
 
     k-means of the input is no partition of the embedding: there it has the score of the best of the
-    others, so that the input decides between the two, with an `advantage`.
+    others, so that the input decides between the two, with an `advantage` that depends on the
+    rival's score there.
     """
     of_input, of_embedding = (
         np.array([judge.score(labels) for labels in candidates.values()]) for judge in judges
@@ -166,7 +173,7 @@ def _scores(
     if others.any():
         best = _mean_score(of_input, of_embedding)[others].argmax()
         of_embedding[~others] = of_embedding[others][best]
-        of_input[~others] += advantage
+        of_input[~others] += advantage(of_input[others][best])
     return _mean_score(of_input, of_embedding)
 
 
@@ -194,8 +201,8 @@ def _probabilities(
     best one's score in the input lacks to 1. k-means of the input, the simplest, is the right one
     wherever it is the best.
     """
-    names, n_pairs = list(candidates), judges[0].n_pairs
-    scores = _scores(judges, candidates, _advantage(n_clusters / len(judges[0].weight), n_pairs))
+    names = list(candidates)
+    scores = _scores(judges, candidates, partial(_advantage, judges[0], n_clusters))
     best = names[scores.argmax()]
     if best == K_MEANS_OF_INPUT:
         return np.array([float(name == best) for name in names])
@@ -216,21 +223,24 @@ def _closest_to_all(
     return list(candidates)[(agreements @ probability).argmax()]
 
 
-def _advantage(clusters_per_row: float, n_pairs: float) -> float:
-    """What is added to the score of k-means of the input, which is not judged as the others."""
-    return _standard_error(n_pairs) - _HANDICAP * clusters_per_row**2
+def _advantage(judge: Judge, n_clusters: int, rival: float) -> float:
+    """What is added to the score of k-means of the input, which is not judged as the others.
 
-
-def _standard_error(n_pairs: float) -> float:
-    return _STANDARD_ERROR / math.sqrt(n_pairs)
+    It is the standard error of the `rival` score, as if each pair of rows were parted by itself,
+    less the handicap. Hardly any where next to no pairs are parted: then k-means has cut more.
+    """
+    by_chance = 1.0 - 1.0 / max(n_clusters, 2)
+    parted = min(max((1.0 - rival) * by_chance, 0.0), 1.0)
+    standard_error = math.sqrt(parted * (1.0 - parted) / judge.n_pairs) / by_chance
+    return standard_error - _HANDICAP * (n_clusters / len(judge.weight)) ** 2
 
 
 def _with_gaussian_borders(judges: Sequence[Judge], labels: np.ndarray) -> np.ndarray:
     """Each row in the cluster whose Gaussian in the embedding is the likeliest to have made it.
 
     A graph does not tell where exactly a border has to be; for clusters that are anything like
-    Gaussians their densities do. Where the mean of the scores falls by more than the standard error
-    of that of the input they are not, and the `labels` stay. Long edges count in full here: it is
+    Gaussians their densities do. Where the mean of the scores falls by more than a standard error
+    they are not, and the `labels` stay. Long edges count in full here: it is
     the rows with long edges that are moved.
     """
     of_input, of_embedding = judges
@@ -241,7 +251,7 @@ def _with_gaussian_borders(judges: Sequence[Judge], labels: np.ndarray) -> np.nd
     fallen = [
         judge.score(labels) - judge.score(moved) for judge in (of_input, of_embedding.plain())
     ]
-    is_worse = _weighted(*fallen) > _standard_error(of_input.n_pairs)
+    is_worse = _weighted(*fallen) > _BORDER_ERROR / math.sqrt(of_input.n_pairs)
     return labels if is_worse else moved
 
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -430,20 +431,31 @@ def test_a_consensus_closer_to_all_that_may_be_right_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "n_clusters", "lead", "taken"),
+    ("n_rows", "n_clusters", "rival", "lead", "taken"),
     [
-        (150, 3, -0.020, True),  # within the standard error of few edges
-        (150, 3, -0.022, False),
-        (10_000, 10, -0.001, True),
-        (10_000, 10, -0.01, False),
-        (1000, 100, 0.03, False),  # ten rows to a centre
-        (1000, 100, 0.06, True),
+        (150, 3, 0.9, -0.018, True),  # within the standard error of few edges
+        (150, 3, 0.9, -0.022, False),
+        (10_000, 10, 0.9, -0.001, True),
+        (10_000, 10, 0.9, -0.01, False),
+        (1000, 100, 0.9, 0.03, False),  # ten rows to a centre
+        (1000, 100, 0.9, 0.06, True),
+        (500, 2, 0.9, -0.009, True),
+        (500, 2, 0.986, -0.009, False),  # where hardly an edge leads out
+        (500, 2, 1.0, -0.001, False),
     ],
 )
 def test_k_means_of_the_input_wins_ties_but_not_where_it_has_few_rows_to_a_center(
-    n_rows, n_clusters, lead, taken
+    n_rows, n_clusters, rival, lead, taken
 ):
-    assert (lead + _advantage(n_clusters / n_rows, 2.1 * n_rows) > 0.0) == taken
+    judge = SimpleNamespace(weight=np.ones(n_rows), n_pairs=2.1 * n_rows)
+    assert (lead + _advantage(judge, n_clusters, rival) > 0.0) == taken
+
+
+def test_rings_without_an_edge_between_them_are_not_halved():
+    X, y = make_circles(1000, noise=0.05, factor=0.5, random_state=0)
+    half = np.random.RandomState(1).permutation(1000)[500:]  # by chance k-means looks good there
+    labels = DECClustering(2, random_state=1).fit_predict(X[half])
+    assert adjusted_rand_score(y[half], labels) > 0.98
 
 
 def chosen_of(judges, candidates, n_clusters):
@@ -530,7 +542,7 @@ def test_both_graphs_count_but_k_means_of_the_input_is_judged_in_the_input():
     # Ward is its rival: in the embedding it lacks 0.2, too, which counts twice.
     lacking = np.cbrt([0.2 * 0.2**2, 0.1 * 0.3**2, 0.12 * 0.2**2])
     assert scores == pytest.approx(1.0 - lacking)
-    ahead = _scores(judges, candidates, advantage=0.09)
+    ahead = _scores(judges, candidates, advantage=lambda rival: 0.09)
     assert ahead == pytest.approx([1.0 - np.cbrt(0.11 * 0.2**2), *(1.0 - lacking[1:])])
     alone = {"k-means, input": partitions[0]}
     assert _scores(judges, alone) == pytest.approx([1.0 - np.cbrt(0.2 * 0.9**2)])
@@ -547,7 +559,7 @@ def test_the_better_of_two_good_partitions_is_that_of_the_embedding():
 def test_an_advantage_beyond_a_perfect_score_leaves_a_number():
     labels = np.zeros(12, dtype=int)
     judge = ListJudge([labels], [1.0])
-    (score,) = _scores([judge, judge], {"k-means, input": labels}, advantage=0.5)
+    (score,) = _scores([judge, judge], {"k-means, input": labels}, advantage=lambda rival: 0.5)
     assert 1.0 - 1e-5 < score < 1.0
 
 
@@ -632,7 +644,7 @@ def test_borders_of_clusters_that_are_not_gaussian_stay(monkeypatch):
     assert np.mean(moved != y) > 0.1
     assert np.array_equal(_with_gaussian_borders(judges, y), y)
     # It is the score that keeps them.
-    monkeypatch.setattr("skdec._initialization._STANDARD_ERROR", 100.0)
+    monkeypatch.setattr("skdec._initialization._BORDER_ERROR", 100.0)
     assert np.array_equal(_with_gaussian_borders(judges, y), moved)
 
 
@@ -648,7 +660,7 @@ def test_borders_are_judged_by_edges_that_count_in_full(monkeypatch):
     # A standard error by which they would be moved if long edges counted less here.
     between = falls[0] / 3 + (falls[1] + falls[2]) / 3
     error = between * np.sqrt(of_input.n_pairs)
-    monkeypatch.setattr("skdec._initialization._STANDARD_ERROR", error)
+    monkeypatch.setattr("skdec._initialization._BORDER_ERROR", error)
     assert np.array_equal(_with_gaussian_borders((of_input, long), y), y)
 
 
