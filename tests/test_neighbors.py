@@ -365,6 +365,19 @@ def test_groups_of_the_input_are_joined_to_shapes_whatever_their_unit(unit):
         assert adjusted_rand_score(y, labels) > 0.95
 
 
+def test_without_a_unit_edges_count_by_their_length_in_units_of_the_median():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    weight, neighbors = np.ones(60), neighbors_of(X, 4)
+    squared = squared_lengths(X, neighbors)
+    found = all_edges(Judge(X, weight, neighbors, None), unit=None).toarray()
+    expected = all_edges(Judge(X / np.sqrt(np.median(squared)), weight, neighbors, None)).toarray()
+    np.testing.assert_allclose(found, expected)
+    smaller = all_edges(Judge(1e-6 * X, weight, neighbors, None), unit=None).toarray()
+    np.testing.assert_allclose(found, smaller)
+    alike = Judge(np.zeros((60, 2)), weight, neighbors, None)
+    assert np.isfinite(all_edges(alike, unit=None).toarray()).all()
+
+
 def test_a_few_noisy_rings_are_told_apart():
     X, y = make_circles(300, noise=0.1, factor=0.4, random_state=1)
     assert adjusted_rand_score(y, DECClustering(2, random_state=0).fit_predict(X)) > 0.95
