@@ -12,7 +12,13 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.cluster import AgglomerativeClustering
 
-from ._cuts import conductances_to_others, cuts, indicators, mean_by_edges, prior_edges
+from ._cuts import (
+    conductances_to_others,
+    cuts,
+    edges_between,
+    mean_by_edges,
+    prior_edges,
+)
 
 
 def joined_by_conductance(affinity: np.ndarray) -> np.ndarray:
@@ -80,14 +86,13 @@ def relative_conductances_by_number(
     `groups` are those of the rows of the `graph`. A cluster of one partition is one of most others
     too: only those that are new are cut.
     """
-    prior, member, known = prior_edges(graph), indicators(groups), {}
-    of_groups, found = member.T @ graph @ member, {}
+    prior, of_groups = prior_edges(graph), edges_between(graph, groups)
+    known, found = {}, {}
     for nodes in partitions(merges):
         clusters, labels = np.unique(nodes, return_inverse=True)
         if not 2 <= len(clusters) <= most:
             continue
-        label = indicators(labels)
-        between = label.T @ of_groups @ label
+        between = edges_between(of_groups, labels)
         for cluster in clusters.tolist():
             if cluster not in known:
                 rows = np.flatnonzero(nodes[groups] == cluster)

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array, hstack
 from sklearn.cluster import AgglomerativeClustering, KMeans, spectral_clustering
 
 from ._agglomeration import joined_by_conductance, partition_into
-from ._cuts import indicators
+from ._cuts import edges_between, indicators
 from ._judges import Judge, all_edges
 from ._threads import Workers, scikit_learn_alone
 
@@ -132,8 +132,7 @@ def _joined_in_the_input(
             judge.x, judge.weight, n_groups, "random", 1, seed + start, _INPUT_ITERATIONS
         )
         groups = np.unique(kmeans.labels_, return_inverse=True)[1]
-        member = indicators(groups)
-        merges = joined_by_conductance((member.T @ graph @ member).toarray())
+        merges = joined_by_conductance(edges_between(graph, groups).toarray())
         name = f"conductance, {n_groups} groups of the input, start {start + 1}"
         return name, partition_into(n_clusters, merges)[groups]
 
@@ -164,8 +163,7 @@ def consensus_of(
 
 def _join(groups: np.ndarray, graph: csr_array, n_clusters: int, seed: int) -> np.ndarray:
     """A cluster for each group of rows, by spectral clustering of the edges between groups."""
-    member = indicators(groups)
-    affinity = (member.T @ graph @ member).toarray()
+    affinity = edges_between(graph, groups).toarray()
     # Groups without any edge would leave the spectrum degenerate.
     affinity += 1e-6 * affinity.mean()
     with scikit_learn_alone():

@@ -42,6 +42,12 @@ def indicators(labels: np.ndarray) -> csr_array:
     return csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
 
 
+def edges_between(graph: csr_array, labels: np.ndarray) -> csr_array:
+    """Weights of the edges from each label's rows to each other's, and twice those inside."""
+    member = indicators(labels)
+    return member.T @ graph @ member
+
+
 def prior_edges(graph: csr_array) -> float:
     """What so many edges weigh as are added to those that were counted."""
     return _PRIOR_EDGES * graph.data.mean()
@@ -53,8 +59,8 @@ def relative_conductances(graph: csr_array, labels: np.ndarray) -> np.ndarray:
     1 for a cluster that is hard to cut in two and falls off from all others by itself; 1/2 where
     there is no difference between inside and outside. `labels` are numbers from 0, all in use.
     """
-    prior, member = prior_edges(graph), indicators(labels)
-    outside = conductances_to_others(member.T @ graph @ member, prior)
+    prior = prior_edges(graph)
+    outside = conductances_to_others(edges_between(graph, labels), prior)
     rows_of = np.split(np.argsort(labels, kind="stable"), np.bincount(labels).cumsum()[:-1])
     with scikit_learn_alone():
         inside = np.array(

@@ -250,12 +250,12 @@ class DECClustering(
         makes several partitions of at most 10,000 rows, or 10 for each cluster (k-means of the
         input, of its 50 leading principal components if it is wider, and of the embedding;
         below 2,000 clusters also spectral clustering and Ward's linkage of small groups of rows,
-        and below 500 groups of the input joined by the edges between them),
-        takes the one that best keeps to the neighbourhoods of the input and of the embedding, or
-        what those that may be the best agree on (`init_scores_`), moves each row to the cluster
-        whose Gaussian in the embedding is the likeliest, unless this lowers the mean of the two
-        graphs' scores, all edges counting alike, by more than the standard error (k-means of the
-        input stays as it is), and trains network and centres to agree with the result. Where five
+        and below 500 groups of the input joined by the edges between them), takes the one that best
+        keeps to the neighbourhoods of the input and of the embedding, or what those that may be the
+        best agree on (`init_scores_`), moves each row to the cluster whose Gaussian in the
+        embedding is the likeliest, unless this lowers the mean of the two graphs' scores, all edges
+        counting alike, by more than 0.4 / sqrt(pairs of the input's graph) (k-means of the input
+        stays as it is), and trains network and centres to agree with the result. Where five
         neighbours of wide rows are enough (see `n_neighbors`), rows at a border are first put into
         the cluster of which ridge regression on the nearest rows leaves least of them [6]_.
         Self-training that lowers the score of the input by more than 0.01 is undone.

@@ -25,7 +25,7 @@ from ._candidates import (
     k_means,
     small_groups,
 )
-from ._cuts import indicators
+from ._cuts import edges_between, indicators
 from ._distributed import ALONE, Alone
 from ._judges import Judge, all_edges, embedding_judge
 from ._threads import Workers, scikit_learn_alone
@@ -106,9 +106,8 @@ def scores_by_number(Z: np.ndarray, weight: np.ndarray, seed: int, workers: Work
     with scikit_learn_alone():
         kmeans = k_means(Z, weight, n_groups, "k-means++", 1, seed, GROUP_ITERATIONS)
         groups = np.unique(kmeans.labels_, return_inverse=True)[1]
-        member = indicators(groups)
         merges = [
-            joined_by_conductance((member.T @ graph @ member).toarray()),
+            joined_by_conductance(edges_between(graph, groups).toarray()),
             joined_by_ward(weighted_means(Z, weight, groups)),
         ]
         found = workers.map(
