@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -11,11 +11,10 @@ import torch
 from scipy.sparse import issparse
 from scipy.spatial import KDTree
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor
-from torch.nn.functional import embedding  # rows by numbers, in a quarter of indexing's time
 
 from ._backend import CPU
 from ._batching import row_blocks
+from ._cells import cells, means
 from ._threads import Workers, scikit_learn_alone
 
 # From this dimension on a tree visits nearly all rows, and brute force is quicker.
@@ -24,16 +23,15 @@ _TREE_DIMENSIONS = 16
 # Rows of a block, at most. A tree of ten dimensions takes a time that grows faster than they do.
 _BLOCK_ROWS = 2**17
 
-# Wide rows of which all pairs are looked at wherever neighbours are sought. Of more, rows are
-# neighbours only in leaves of so many at most, of so many trees: of MNIST's five nearest, these
-# find 95 % (seed 0).
-ALL_PAIRS_ROWS, _LEAF_ROWS, _N_TREES = 2**14, 2**12, 5
+# Wide rows of which all pairs are looked at wherever neighbours are sought. Of more, the rows of a
+# cell of about so many are compared with the rows of the cells nearest to it, so many at least.
+ALL_PAIRS_ROWS, _CELL_ROWS, _COMPARED_ROWS = 2**14, 2**7, 2**13
 
 # Rows whose neighbours one thread finds at once by brute force.
 _QUERIES = 2048
 
-# The first two of an accelerator, and distances that it holds at once (512 MB).
-_ON_DEVICE, _DEVICE_VALUES = (2**17, 2**15), 2**26
+# The same of an accelerator, and distances that it holds at once (512 MB).
+_ON_DEVICE, _DEVICE_VALUES = (2**17, 2**10, 2**15), 2**26
 
 # Where neighbours are only drawn from. All but one in 500 of those found with this slack are the
 # right ones (MNIST), at half of the cost.
@@ -59,15 +57,20 @@ def nearest_neighbors(X, n_neighbors: int, workers: Workers) -> np.ndarray:
 
 
 def _by_brute_force(X, n_neighbors: int, workers: Workers) -> np.ndarray:
-    """The same by all distances, for `scikit_learn_alone`: queries are shared among the threads."""
+    """The same by all distances, for callers that have scikit-learn alone."""
     X = _in_units_of_its_spread(X)
+    return _of_rows(np.arange(X.shape[0]), X, n_neighbors, workers)
+
+
+def _of_rows(rows: np.ndarray, X, n_neighbors: int, workers: Workers) -> np.ndarray:
+    """The same of the rows with these numbers, which are shared among the threads."""
     # With several threads for one block equally distant rows might come in another order.
     search = NearestNeighbors(n_neighbors=n_neighbors + 1).fit(X)
     found = workers.map(
-        lambda start: search.kneighbors(X[start : start + _QUERIES], return_distance=False),
-        range(0, X.shape[0], _QUERIES),
+        lambda start: search.kneighbors(X[rows[start : start + _QUERIES]], return_distance=False),
+        range(0, len(rows), _QUERIES),
     )
-    return _others(np.concatenate(found))
+    return _others(np.concatenate(found), rows)
 
 
 def _by_tree(X: np.ndarray, n_neighbors: int, slack: float, workers: Workers) -> np.ndarray:
@@ -77,13 +80,13 @@ def _by_tree(X: np.ndarray, n_neighbors: int, slack: float, workers: Workers) ->
     # In the order of the leaves what one row needs of the tree is in the cache for the next one.
     order, found = tree.indices, np.empty((len(X), n_neighbors + 1), dtype=np.int64)
     _, found[order] = tree.query(X[order], n_neighbors + 1, eps=slack, workers=workers.n_workers)
-    return _others(found)
+    return _others(found, np.arange(len(X)))
 
 
-def _others(found: np.ndarray) -> np.ndarray:
-    """Of the rows found for each row those that are not the row itself, one less."""
+def _others(found: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Of the rows found for each of the `rows` those that are not the row itself, one less."""
     # A row is usually the first of its own neighbours, but not among rows that coincide with it.
-    is_self = found == np.arange(len(found))[:, None]
+    is_self = found == rows[:, None]
     is_self[~is_self.any(axis=1), -1] = True
     return found[~is_self].reshape(len(found), -1)
 
@@ -100,21 +103,22 @@ def roughly_nearest_neighbors(
     The numbers are int32, which take half of the memory.
 
     In few dimensions they are sought in random blocks of rows, all of up to 131,072, with some
-    slack. In many, of more than 16,384 rows, in the leaves of random projection trees [1]_; on
-    another `device` than the CPU of more than 131,072, in larger leaves.
+    slack. In many, of more than 16,384 rows, in the cells of k-means that are near to a row's own
+    [1]_; on another `device` than the CPU of more than 131,072, in larger cells.
 
     References
     ----------
-    .. [1] Dasgupta, Freund. "Random Projection Trees and Low Dimensional Manifolds". STOC 2008.
+    .. [1] Sivic, Zisserman. "Video Google: A Text Retrieval Approach to Object Matching in Videos".
+       ICCV 2003.
     """
     n_neighbors = min(n_neighbors, len(X) - 1)
     if X.shape[1] < _TREE_DIMENSIONS:
         return _in_blocks(X, n_neighbors, seed, workers)
     if device != CPU:
         with suppress(torch.cuda.OutOfMemoryError):  # the CPU has more
-            return _by_leaves(X, n_neighbors, seed, _OnDevice(device, *_ON_DEVICE), workers)
-    search = _OnProcessor(workers, ALL_PAIRS_ROWS, _LEAF_ROWS)
-    return _by_leaves(X, n_neighbors, seed, search, workers)
+            return _in_cells(X, n_neighbors, seed, _OnDevice(device, *_ON_DEVICE), workers)
+    search = _OnProcessor(workers, ALL_PAIRS_ROWS, _CELL_ROWS, _COMPARED_ROWS)
+    return _in_cells(X, n_neighbors, seed, search, workers)
 
 
 def _in_blocks(X: np.ndarray, n_neighbors: int, seed: int, workers: Workers) -> np.ndarray:
@@ -127,97 +131,94 @@ def _in_blocks(X: np.ndarray, n_neighbors: int, seed: int, workers: Workers) -> 
     return found
 
 
+class _Cell(NamedTuple):
+    """Rows whose nearest are sought among others, which they are of; numbers in rising order."""
+
+    rows: np.ndarray
+    among: np.ndarray
+
+    @property
+    def places(self) -> np.ndarray:
+        """Which of those among which they are sought the rows are."""
+        return np.searchsorted(self.among, self.rows)
+
+
 class _OnProcessor(NamedTuple):
-    """Search by all distances within leaves."""
+    """Search by all distances of the rows of a cell to those among which they are sought."""
 
     workers: Workers
     all_pairs_rows: int
-    leaf_rows: int
+    cell_rows: int
+    compared_rows: int
+    device: torch.device = CPU
 
-    def within(self, leaves: Sequence[np.ndarray], X: np.ndarray, n_neighbors: int) -> np.ndarray:
-        """The nearest other rows of each row in its leaf."""
-        found = np.empty((len(X), n_neighbors), dtype=np.int32)
-        # Several leaves are shared among the threads, or the rows of a single one.
-        inner = self.workers if len(leaves) == 1 else Workers(1)
+    def among_all(self, X: np.ndarray, n_neighbors: int) -> np.ndarray:
+        """The nearest of all rows, for each."""
+        return _by_brute_force(X, n_neighbors, self.workers)
 
-        def search(leaf: np.ndarray) -> None:
-            found[leaf] = leaf[_by_brute_force(X[leaf], n_neighbors, inner)]
-
-        with scikit_learn_alone():
-            self.workers.map(search, leaves)
-        return found
+    def within(self, cell: _Cell, X: np.ndarray, n_neighbors: int) -> np.ndarray:
+        """The nearest rows of each row of a cell, by their places."""
+        # In float64 whatever they are.
+        return _of_rows(cell.places, X[cell.among], n_neighbors, Workers(1))
 
 
 class _OnDevice(NamedTuple):
-    """The same on an accelerator that has float64, where larger leaves take little time."""
+    """The same on an accelerator that has float64, where more distances take little time."""
 
     device: torch.device
     all_pairs_rows: int
-    leaf_rows: int
+    cell_rows: int
+    compared_rows: int
 
-    def within(self, leaves: Sequence[np.ndarray], X: np.ndarray, n_neighbors: int) -> np.ndarray:
-        """The nearest other rows of each row in its leaf."""
-        found = np.empty((len(X), n_neighbors), dtype=np.int32)
-        for leaf in leaves:
-            x = torch.from_numpy(_in_units_of_its_spread(X[leaf])).to(self.device)
-            found[leaf] = leaf[self._nearest(x, n_neighbors).cpu().numpy()]
-        return found
+    def among_all(self, X: np.ndarray, n_neighbors: int) -> np.ndarray:
+        """The nearest of all rows, for each."""
+        everything = np.arange(len(X))
+        return self.within(_Cell(everything, everything), X, n_neighbors)
 
-    def _nearest(self, x: Tensor, n_neighbors: int) -> Tensor:
+    def within(self, cell: _Cell, X: np.ndarray, n_neighbors: int) -> np.ndarray:
+        """The nearest rows of each row of a cell, by their places."""
+        x = torch.from_numpy(_in_units_of_its_spread(X[cell.among])).to(self.device)
         squares, found = x.square().sum(dim=1), []
-        for rows in torch.arange(len(x), device=x.device).split(-(-_DEVICE_VALUES // len(x))):
+        rows = torch.from_numpy(cell.places).to(self.device)
+        for some in rows.split(-(-_DEVICE_VALUES // len(x))):
             # Squared, less the row's own square, which is the same for all.
-            distances = torch.addmm(squares, x[rows], x.mT, alpha=-2.0)
-            distances.scatter_(1, rows[:, None], torch.inf)
+            distances = torch.addmm(squares, x[some], x.mT, alpha=-2.0)
+            distances.scatter_(1, some[:, None], torch.inf)
             found.append(distances.topk(n_neighbors, largest=False).indices)
-        return torch.cat(found)
+        return torch.cat(found).cpu().numpy()
 
 
-def _by_leaves(
+def _in_cells(
     X: np.ndarray,
     n_neighbors: int,
     seed: int,
     search: _OnProcessor | _OnDevice,
     workers: Workers,
 ) -> np.ndarray:
-    """The nearest of all, or of those that share a leaf with a row in one of several trees."""
-    if len(X) <= search.all_pairs_rows:
-        return search.within([np.arange(len(X))], X, n_neighbors)
-    random = np.random.default_rng(seed)
-    rows, most = np.arange(len(X)), max(search.leaf_rows, 4 * (n_neighbors + 1))
-    found = search.within(list(_leaves(X, rows, most, random)), X, n_neighbors)
-    for _ in range(_N_TREES - 1):
-        more = search.within(list(_leaves(X, rows, most, random)), X, n_neighbors)
-        _take_nearer(X, found, more, workers)
-    return found
+    """The nearest of all, or of the rows in the cells that are near to a row's own."""
+    with scikit_learn_alone():
+        if len(X) <= search.all_pairs_rows:
+            return search.among_all(X, n_neighbors).astype(np.int32)
+        parts = cells(X, search.cell_rows, seed, workers)
+        n_compared = max(search.compared_rows, 4 * (n_neighbors + 1))
+        # Each has a row at least, so that there are as many as are wanted.
+        n_near = min(2 * n_compared // search.cell_rows + n_neighbors, len(parts) - 1)
+        near = _by_brute_force(means(X, parts), n_near, workers)
+        found = np.empty((len(X), n_neighbors), dtype=np.int32)
+
+        def find(k: int) -> None:
+            cell = _Cell(parts[k], _enough(parts, [k, *near[k]], n_compared))
+            found[cell.rows] = cell.among[search.within(cell, X, n_neighbors)]
+
+        workers.map_on(search.device, find, range(len(parts)))
+        return found
 
 
-def _leaves(
-    X: np.ndarray, rows: np.ndarray, most: int, random: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """The rows in parts of at most so many, halved along directions between two of them."""
-    if len(rows) <= most:
-        yield np.sort(rows)
-        return
-    one, other = X[random.choice(rows, 2, replace=False)]
-    # Not `@`: BLAS rounds differently with another number of threads.
-    order = rows[np.argsort(np.einsum("ij,j->i", X[rows], one - other), kind="stable")]
-    for half in np.array_split(order, 2):
-        yield from _leaves(X, half, most, random)
-
-
-def _take_nearer(X: np.ndarray, found: np.ndarray, more: np.ndarray, workers: Workers) -> None:
-    """Have in `found` the nearest of each row's `found` and `more`; some may be in both."""
-    x, one, other = (torch.from_numpy(array) for array in (X, found, more))
-
-    def take(rows: slice) -> None:
-        some, _ = torch.cat([one[rows], other[rows]], dim=1).sort(dim=1)
-        distances = embedding(some, x).sub_(x[rows, None]).square_().sum(dim=2)
-        distances[:, 1:][some[:, 1:] == some[:, :-1]] = torch.inf
-        nearest = distances.argsort(dim=1, stable=True)[:, : one.shape[1]]
-        one[rows] = some.gather(1, nearest)
-
-    workers.map(take, list(row_blocks(len(X), 4 * found.shape[1] * X.shape[1])))
+def _enough(parts: Sequence[np.ndarray], order: Sequence[int], n_compared: int) -> np.ndarray:
+    """The rows of the first of some parts, so many at least if there are, in rising order."""
+    n_rows = np.cumsum([len(parts[k]) for k in order])
+    n_parts = int(np.searchsorted(n_rows, n_compared)) + 1
+    return np.sort(np.concatenate([parts[k] for k in order[:n_parts]]))
 
 
 def edge_weights(neighbors: np.ndarray, weight: np.ndarray) -> np.ndarray:

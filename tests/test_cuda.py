@@ -148,8 +148,8 @@ def test_neighbors_found_on_the_device_are_the_nearest(workers, scale):
     np.testing.assert_array_equal(found, nearest_neighbors(X, 7, workers))
 
 
-def test_trees_find_most_of_the_nearest_neighbors_on_the_device(workers, monkeypatch):
-    monkeypatch.setattr("skdec._neighbors._ON_DEVICE", (2000, 400))
+def test_near_cells_have_most_of_the_nearest_neighbors_on_the_device(workers, monkeypatch):
+    monkeypatch.setattr("skdec._neighbors._ON_DEVICE", (2000, 40, 600))
     random = np.random.default_rng(0)
     X = random.normal(size=(3000, 4)) @ random.normal(size=(4, 20))
     found = roughly_nearest_neighbors(X, 5, 0, workers, CUDA)

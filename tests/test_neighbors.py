@@ -15,10 +15,12 @@ from sklearn.datasets import load_digits, make_blobs, make_circles, make_moons
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
+import skdec._cells
 import skdec._neighbors
 from skdec import DECClustering
 from skdec import _estimator as estimator_module
 from skdec._candidates import _joined_in_the_input, consensus_of
+from skdec._cells import cells, means
 from skdec._initialization import (
     _advantage,
     _agreements,
@@ -34,7 +36,7 @@ from skdec._initialization import (
 from skdec._judges import Judge, _mutual_judge, all_edges, embedding_judge, input_judge
 from skdec._neighborhoods import PLAIN, Neighborhoods
 from skdec._neighbors import (
-    _by_leaves,
+    _in_cells,
     edge_weights,
     modularity,
     mutual,
@@ -46,7 +48,7 @@ from skdec._neighbors import (
 from skdec._objectives import neighbor_contrast
 from skdec._pretraining import _in_groups, _with_two_neighbors
 from skdec._self_training import SelfTrained
-from skdec._threads import Workers
+from skdec._threads import Workers, scikit_learn_alone
 
 
 def neighbors_of(X, k, n_workers=1):
@@ -137,33 +139,88 @@ def test_rough_neighbors_are_the_nearest_of_random_blocks_that_cover_all(monkeyp
         assert (distances[row, neighbors] <= 1.3 * np.array(nearest[:35])).all()
 
 
-def test_trees_find_most_of_the_nearest_neighbors_in_many_dimensions(monkeypatch):
+def near_a_hyperplane(n_rows=3000):
     random = np.random.default_rng(0)
-    X = random.normal(size=(3000, 4)) @ random.normal(size=(4, 20))
+    return random.normal(size=(n_rows, 4)) @ random.normal(size=(4, 20))
+
+
+def test_near_cells_have_most_of_the_nearest_neighbors_in_many_dimensions(monkeypatch):
+    X = near_a_hyperplane()
     exact = neighbors_of(X, 5)
     np.testing.assert_array_equal(rough_neighbors_of(X, 5), exact)  # of so few, all pairs
     monkeypatch.setattr(skdec._neighbors, "ALL_PAIRS_ROWS", 2000)
-    monkeypatch.setattr(skdec._neighbors, "_LEAF_ROWS", 400)
+    monkeypatch.setattr(skdec._neighbors, "_CELL_ROWS", 40)
+    monkeypatch.setattr(skdec._neighbors, "_COMPARED_ROWS", 600)
     found, again, other = (rough_neighbors_of(X, 5, *which) for which in ((0,), (0, 2), (1,)))
     np.testing.assert_array_equal(found, again)
     assert not np.array_equal(found, other)
     pairs = list(zip(found.tolist(), exact.tolist(), strict=True))
     assert all(len({row, *five}) == 6 for row, (five, _) in enumerate(pairs))
-    # In one tree of eight leaves that ignore distances it would be one in eight.
+    # Among rows that ignore distances it would be one in five.
     assert 4.5 < np.mean([len({*a} & {*b}) for a, b in pairs]) < 5.0
-    # Leaves are large enough for as many as are wanted.
+    # Rows are compared with as many as are wanted.
     assert rough_neighbors_of(X, 300).shape == (3000, 300)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_rows_of_any_scale_have_near_cells(monkeypatch, scale):
+    monkeypatch.setattr(skdec._neighbors, "ALL_PAIRS_ROWS", 2000)
+    monkeypatch.setattr(skdec._neighbors, "_COMPARED_ROWS", 600)
+    X = near_a_hyperplane() * scale + 3.0 * scale
+    found, exact = rough_neighbors_of(X, 5), neighbors_of(X, 5)
+    right = [len({*a} & {*b}) for a, b in zip(found.tolist(), exact.tolist(), strict=True)]
+    assert 4.0 < np.mean(right) < 5.0
+
+
+def test_rows_that_coincide_are_neighbors_in_cells_too(monkeypatch):
+    monkeypatch.setattr(skdec._neighbors, "ALL_PAIRS_ROWS", 2000)
+    monkeypatch.setattr(skdec._neighbors, "_COMPARED_ROWS", 600)
+    X = np.repeat(np.random.default_rng(0).normal(size=(3, 20)), 1000, axis=0)
+    found = rough_neighbors_of(X, 12)
+    assert all(len({row, *twelve}) == 13 for row, twelve in enumerate(found.tolist()))
+    assert (found // 1000 == np.arange(3000)[:, None] // 1000).all()
+
+
+def cells_of(X, size, seed=0, n_workers=1):
+    with Workers(n_workers) as workers, scikit_learn_alone():
+        return cells(X, size, seed, workers)
+
+
+@pytest.mark.parametrize("part_rows", [2**14, 500])  # cut into cells at once, or into parts before
+def test_each_row_is_in_one_cell_of_rows_close_to_each_other(monkeypatch, part_rows):
+    monkeypatch.setattr(skdec._cells, "_PART_ROWS", part_rows)
+    X = near_a_hyperplane()
+    found, again, other = (cells_of(X, 40, *which) for which in ((0,), (0, 2), (1,)))
+    np.testing.assert_array_equal(np.sort(np.concatenate(found)), np.arange(3000))
+    assert all((np.diff(rows) > 0).all() for rows in found)
+    assert 3000 / 80 <= len(found) < 3000 / 10 and max(map(len, found)) <= 80
+    for one, same in zip(found, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert sorted(map(len, found)) != sorted(map(len, other))
+    within = np.concatenate(
+        [X[rows] - center for rows, center in zip(found, means(X, found), strict=True)]
+    )
+    assert np.square(within).sum() < 0.2 * np.square(X - X.mean(axis=0)).sum()
+
+
+def test_cells_of_rows_that_coincide_are_no_larger():
+    found = cells_of(np.ones((1000, 3)), 40)
+    np.testing.assert_array_equal(np.sort(np.concatenate(found)), np.arange(1000))
+    assert max(map(len, found)) <= 80
+    zeros = cells_of(np.zeros((100, 3)), 40)
+    assert sum(map(len, zeros)) == 100 and max(map(len, zeros)) <= 80
 
 
 def test_search_on_a_device_finds_the_same():
     # The code for accelerators, on a device that is there.
-    random = np.random.default_rng(0)
-    X = random.normal(size=(3000, 4)) @ random.normal(size=(4, 20))
-    exact, device = neighbors_of(X, 5), torch.device("cpu")
-    few, many = (skdec._neighbors._OnDevice(device, n, 400) for n in (3000, 2999))
+    X, device = near_a_hyperplane(), torch.device("cpu")
+    exact = neighbors_of(X, 5)
+    few, many = (skdec._neighbors._OnDevice(device, n, 40, 600) for n in (3000, 2999))
     with Workers(1) as workers:
-        np.testing.assert_array_equal(_by_leaves(X, 5, 0, few, workers), exact)
-        found = _by_leaves(X, 5, 0, many, workers)
+        np.testing.assert_array_equal(_in_cells(X, 5, 0, few, workers), exact)
+        found = _in_cells(X, 5, 0, many, workers)
+        on_cpu = skdec._neighbors._OnProcessor(workers, 2999, 40, 600)
+        np.testing.assert_array_equal(found, _in_cells(X, 5, 0, on_cpu, workers))
     pairs = zip(found.tolist(), exact.tolist(), strict=True)
     assert 4.5 < np.mean([len({*a} & {*b}) for a, b in pairs]) < 5.0
 
