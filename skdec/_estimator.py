@@ -223,8 +223,8 @@ class DECClustering(
         should not exceed the size of the smallest cluster. "auto" is 5, and up to 20 where there
         are more than 100 features and two random halves of them disagree about who is a neighbour
         of whom: the share that the other half confirms, times the root of their number, comes to
-        1.6. Of more than 16,384 rows a few are not the nearest: they are sought in the leaves of
-        random projection trees. With fewer than 16 features, and then whatever the number of rows,
+        1.6. Of more than 16,384 rows a few are not the nearest: they are sought in cells of
+        k-means, a row's own and those near to it, of at least 8,192 rows. With fewer than 16 features, and then whatever the number of rows,
         a few are up to 1.3 times as far away as the nearest; of more than 131,072 rows they are
         sought in random blocks of at most as many.
     reconstruction_loss : {"mse", "bce"}, default="mse"

@@ -158,7 +158,7 @@ class _OnProcessor(NamedTuple):
 
     def within(self, cell: _Cell, X: np.ndarray, n_neighbors: int) -> np.ndarray:
         """The nearest rows of each row of a cell, by their places."""
-        # In float64 whatever they are.
+        # scikit-learn finds distances in float64, also of float32.
         return _of_rows(cell.places, X[cell.among], n_neighbors, Workers(1))
 
 
