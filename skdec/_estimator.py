@@ -224,9 +224,9 @@ class DECClustering(
         are more than 100 features and two random halves of them disagree about who is a neighbour
         of whom: the share that the other half confirms, times the root of their number, comes to
         1.6. Of more than 16,384 rows a few are not the nearest: they are sought in cells of
-        k-means, a row's own and those near to it, of at least 8,192 rows. With fewer than 16 features, and then whatever the number of rows,
-        a few are up to 1.3 times as far away as the nearest; of more than 131,072 rows they are
-        sought in random blocks of at most as many.
+        k-means, a row's own and those near to it, of 8,192 rows or a few more. With fewer than 16
+        features, and then whatever the number of rows, a few are up to 1.3 times as far away as
+        the nearest; of more than 131,072 rows they are sought in random blocks of at most as many.
     reconstruction_loss : {"mse", "bce"}, default="mse"
         Squared error or binary cross-entropy, averaged over features and rows.
     corruption : float, default=0.2
