@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import embedding  # rows by numbers, in a quarter of indexing's time
 
 from ._batching import row_blocks
+from ._cells import cells, enough, means
 from ._hyperplanes import RIDGE
-from ._threads import Workers
+from ._threads import Workers, scikit_learn_alone
 
 # The hyperplane of a cluster goes through its nearest rows: the first number times the root of the
 # rows that a cluster has on average, but not through more than it has then, nor than the second.
@@ -29,6 +30,11 @@ _PASSES, _CLEARLY = 4, 1.5
 
 # Hyperplanes of so many rows are found at once: what they go through stays in the cache.
 _CACHED_ROWS = 128
+
+# The nearest rows of a large cluster are sought in its cells of about so many rows, in those near
+# to a row, of so many rows at least. To find cells takes longer than it saves for fewer rows than
+# this share of the cluster.
+_CELL_ROWS, _SOUGHT_ROWS, _WORTH_CELLS = 2**7, 3 * 2**10, 1 / 4
 
 # Whether a row is at a border is told by so many rows at most, where it belongs by all of a random
 # block of at most so many.
@@ -59,7 +65,7 @@ def at_borders(
         near = _near(x, closest, n_clusters, workers)
         at.append(block[torch.cat(near).unique().numpy()])
         for _ in range(_PASSES):
-            closest, near = _closest(x, closest, near, n_spanning, workers)
+            closest, near = _closest(x, closest, near, n_spanning, seed, workers)
         moved[block] = closest.numpy()
     rows = np.sort(np.concatenate(at))
     if len(np.unique(moved)) < len(np.unique(labels)):
@@ -102,7 +108,12 @@ def _near(x: Tensor, labels: Tensor, n_clusters: int, workers: Workers) -> list[
 
 
 def _closest(
-    x: Tensor, labels: Tensor, near: Sequence[Tensor], n_spanning: int, workers: Workers
+    x: Tensor,
+    labels: Tensor,
+    near: Sequence[Tensor],
+    n_spanning: int,
+    seed: int,
+    workers: Workers,
 ) -> tuple[Tensor, list[Tensor]]:
     """The labels after each row has gone to the cluster that leaves least of it, of those near.
 
@@ -110,26 +121,31 @@ def _closest(
     other cluster at most leaves less, and not clearly less.
     """
     members = _members(labels, len(near))
+    sought = [
+        (cluster, *some)
+        for cluster, rows in enumerate(near)
+        for some in _sought(x, rows, members[cluster], seed, workers)
+    ]
 
     def left_by(piece: tuple[int, Tensor]) -> Tensor:
-        cluster, rows = piece
-        others = members[cluster]
+        place, rows = piece
+        others = sought[place][2]
         distances, most = _distances(x, rows, others), min(n_spanning, len(others) - 1)
         # In a third of the time of torch's `topk`.
         nearest = torch.from_numpy(distances.numpy().argpartition(most - 1, axis=1)[:, :most])
         some = zip(x[rows].split(_CACHED_ROWS), others[nearest].split(_CACHED_ROWS), strict=True)
         return torch.cat([_left_by_hyperplane(one, embedding(its, x)) for one, its in some])
 
-    sizes = [len(rows) for rows in members]
+    sizes = [len(others) for _, _, others in sought]
     n_values = [n + min(n, n_spanning) * x.shape[1] if n > 1 else 0 for n in sizes]
-    pieces = _pieces(near, n_values)
+    pieces = _pieces([rows for _, rows, _ in sought], n_values)
     # The two clusters that leave least, and what they leave.
     two, left = labels[:, None].repeat(1, 2), x.new_full((len(x), 2), torch.inf)
     for of_cluster in members:
         if len(of_cluster) == 1:  # it stays, or there would be none
             left[of_cluster, 0] = -torch.inf
-    for (cluster, rows), by_cluster in zip(pieces, workers.map(left_by, pieces), strict=True):
-        three = torch.column_stack([two[rows], torch.full_like(rows, cluster)])
+    for (place, rows), by_cluster in zip(pieces, workers.map(left_by, pieces), strict=True):
+        three = torch.column_stack([two[rows], torch.full_like(rows, sought[place][0])])
         left_by_three = torch.column_stack([left[rows], by_cluster])
         least = left_by_three.argsort(dim=1, stable=True)[:, :2]
         two[rows], left[rows] = three.gather(1, least), left_by_three.gather(1, least)
@@ -140,16 +156,40 @@ def _closest(
     ]
 
 
-def _pieces(rows_of: Sequence[Tensor], n_values: Sequence[int]) -> list[tuple[int, Tensor]]:
-    """Clusters and some of the rows of each, given how many values are held at once for a row.
+def _sought(
+    x: Tensor, rows: Tensor, members: Tensor, seed: int, workers: Workers
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows in groups, each with the members of a cluster among which its nearest are sought.
 
-    Clusters for which these are none are left out.
+    These are all of them, or where that takes longer, those in the cells that are nearest to the
+    cell to which a group's rows are the closest.
+    """
+    if len(members) <= _SOUGHT_ROWS or len(rows) < _WORTH_CELLS * len(members):
+        yield rows, members
+        return
+    its = x[members].numpy()
+    with scikit_learn_alone():
+        parts = cells(its, _CELL_ROWS, seed, workers)
+    centers = torch.from_numpy(means(its, parts)).to(x)
+    squares = centers.square().sum(dim=1)
+    order = torch.addmm(squares, centers, centers.mT, alpha=-2.0).argsort(dim=1).tolist()
+    closest = torch.addmm(squares, x[rows], centers.mT, alpha=-2.0).argmin(dim=1)
+    for cell, group in enumerate(_members(closest, len(parts))):
+        if len(group):
+            among = enough(parts, order[cell], _SOUGHT_ROWS)
+            yield rows[group], members[torch.from_numpy(among)]
+
+
+def _pieces(rows_of: Sequence[Tensor], n_values: Sequence[int]) -> list[tuple[int, Tensor]]:
+    """Places in `rows_of` and some of the rows there, given how many values are held for a row.
+
+    Those for which these are none are left out.
     """
     return [
-        (cluster, rows[part])
-        for cluster, rows in enumerate(rows_of)
-        if n_values[cluster]
-        for part in row_blocks(len(rows), n_values[cluster])
+        (place, rows[part])
+        for place, rows in enumerate(rows_of)
+        if n_values[place]
+        for part in row_blocks(len(rows), n_values[place])
     ]
 
 

@@ -72,3 +72,10 @@ def _parts(
 def means(X: np.ndarray, rows_of: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of the rows of each cell, in float64."""
     return np.array([X[rows].mean(axis=0, dtype=np.float64) for rows in rows_of])
+
+
+def enough(parts: Sequence[np.ndarray], order: Sequence[int], n_rows: int) -> np.ndarray:
+    """The rows of the first cells in some order, so many at least if there are; in rising order."""
+    n_found = np.cumsum([len(parts[k]) for k in order])
+    n_parts = int(np.searchsorted(n_found, n_rows)) + 1
+    return np.sort(np.concatenate([parts[k] for k in order[:n_parts]]))

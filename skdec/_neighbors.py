@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ._backend import CPU
 from ._batching import row_blocks
-from ._cells import cells, means
+from ._cells import cells, enough, means
 from ._threads import Workers, scikit_learn_alone
 
 # From this dimension on a tree visits nearly all rows, and brute force is quicker.
@@ -207,18 +206,11 @@ def _in_cells(
         found = np.empty((len(X), n_neighbors), dtype=np.int32)
 
         def find(k: int) -> None:
-            cell = _Cell(parts[k], _enough(parts, [k, *near[k]], n_compared))
+            cell = _Cell(parts[k], enough(parts, [k, *near[k]], n_compared))
             found[cell.rows] = cell.among[search.within(cell, X, n_neighbors)]
 
         workers.map_on(search.device, find, range(len(parts)))
         return found
-
-
-def _enough(parts: Sequence[np.ndarray], order: Sequence[int], n_compared: int) -> np.ndarray:
-    """The rows of the first of some parts, so many at least if there are, in rising order."""
-    n_rows = np.cumsum([len(parts[k]) for k in order])
-    n_parts = int(np.searchsorted(n_rows, n_compared)) + 1
-    return np.sort(np.concatenate([parts[k] for k in order[:n_parts]]))
 
 
 def edge_weights(neighbors: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -92,9 +92,9 @@ def test_only_rows_that_no_cluster_clearly_leaves_least_of_are_compared_again(mo
     X = random.normal(size=(90, 7)) + np.eye(3, 7)[labels]
     compared, closest = [], borders_module._closest
 
-    def spy(x, labels, near, n_spanning, workers):
+    def spy(x, labels, near, n_spanning, *rest):
         compared.append((x.numpy(), labels.numpy(), [set(rows.tolist()) for rows in near]))
-        return closest(x, labels, near, n_spanning, workers)
+        return closest(x, labels, near, n_spanning, *rest)
 
     monkeypatch.setattr(borders_module, "_closest", spy)
     moved(X, labels)
@@ -172,9 +172,9 @@ def test_many_rows_are_compared_within_blocks(monkeypatch):
     monkeypatch.setattr(borders_module, "_MOST_COMPARED", 500)
     sizes, closest = [], borders_module._closest
 
-    def spy(x, labels, near, n_spanning, workers):
+    def spy(x, labels, near, n_spanning, *rest):
         sizes.append((len(x), n_spanning))
-        return closest(x, labels, near, n_spanning, workers)
+        return closest(x, labels, near, n_spanning, *rest)
 
     monkeypatch.setattr(borders_module, "_closest", spy)
     told, members = set(), borders_module._members
@@ -187,6 +187,31 @@ def test_many_rows_are_compared_within_blocks(monkeypatch):
     assert told == {500, 800}
     assert (np.diff(rows) > 0).all()
     assert (mended != of_stripe).mean() < 0.05
+
+
+def test_of_large_clusters_those_in_cells_near_to_a_row_are_nearly_as_good_as_all(monkeypatch):
+    X, of_stripe = stripes(2400)
+    labels = np.where(np.random.default_rng(1).random(2400) < 0.2, 1 - of_stripe, of_stripe)
+    monkeypatch.setattr(borders_module, "_MOST_SPANNING", 30)
+    monkeypatch.setattr(borders_module, "_BORDER", np.inf)  # all rows, each with both clusters
+    monkeypatch.setattr(borders_module, "_PASSES", 1)
+    rows, by_all = moved(X, labels)
+    assert len(rows) > 2350
+    monkeypatch.setattr(borders_module, "_CELL_ROWS", 30)
+    monkeypatch.setattr(borders_module, "_SOUGHT_ROWS", 300)
+    compared, distances = [], borders_module._distances
+
+    def spy(x, rows, others):
+        compared.append(len(others))
+        return distances(x, rows, others)
+
+    monkeypatch.setattr(borders_module, "_distances", spy)
+    _, found = moved(X, labels)
+    # With all of a cluster only to tell which rows are at a border: its own, and any.
+    assert sum(n >= 400 for n in compared) == 4 < sum(300 <= n < 400 for n in compared)
+    assert (by_all != labels).mean() > 0.1
+    assert (found != by_all).mean() < 0.01
+    np.testing.assert_array_equal(moved(X, labels, n_workers=3)[1], found)
 
 
 def test_a_row_alone_in_its_cluster_stays_there():
@@ -203,7 +228,7 @@ def test_a_row_that_the_others_have_left_alone_stays():
     labels = torch.from_numpy(np.where(np.arange(900) == 100, 2, of_stripe))
     near = 3 * [torch.arange(900)]
     with Workers(1) as workers:
-        after, _ = borders_module._closest(torch.from_numpy(X), labels, near, 20, workers)
+        after, _ = borders_module._closest(torch.from_numpy(X), labels, near, 20, 0, workers)
     assert after[100] == 2
     assert (after == 2).sum() == 1
 
