@@ -39,7 +39,9 @@ def best_rate(widths: list[int], batch: int, dtype: torch.dtype, device: str) ->
 def products_of(model: DECClustering, n_rows: int, epochs: dict[str, int]) -> dict[str, tuple]:
     """For the stages that train: their rows, and the seconds of the products alone."""
     device = model.device_
-    dtype = resolve_precision(model.precision, torch.device(device), model.autoencoder_)
+    dtype = resolve_precision(
+        model.precision, torch.device(device), model.autoencoder_, model.n_features_in_
+    )
     encoder = [model.n_features_in_, *model.hidden_dims_, model.cluster_centers_.shape[1]]
     trained = [min(model.n_features_in_, _TRAINED_COMPONENTS), *encoder[1:]]
     batch = min(model.batch_size, n_rows)

@@ -12,6 +12,10 @@ CPU = torch.device("cpu")
 # Below this number of weights the casts to bfloat16 cost more than its products save.
 _BFLOAT16_PAYS_FROM = 2**18
 
+# A value in bfloat16 has 8 bits. In wide rows what they leave out evens out; rows of few features,
+# most of all shapes in a plane, are blurred by it.
+_MOST_FEATURES_IN_FULL = 100
+
 _DRAW_NOTHING = {
     nn.Sequential,
     nn.ModuleList,
@@ -62,11 +66,14 @@ def searching_device(device: torch.device) -> torch.device:
     return device if device.type == "cuda" else CPU
 
 
-def resolve_precision(precision: str, device: torch.device, module: nn.Module) -> torch.dtype:
-    """The dtype of the network's products while it is trained.
+def resolve_precision(
+    precision: str, device: torch.device, module: nn.Module, n_features: int
+) -> torch.dtype:
+    """The dtype of the network's products while it is trained on rows of `n_features`.
 
-    "auto" is bfloat16 where the hardware multiplies matrices in it and the built-in network
-    is large enough to gain. Weights, centres, losses and gradients' sums stay in float32.
+    "auto" is bfloat16 where the hardware multiplies matrices in it, the built-in network is large
+    enough to gain and rows are wide enough not to lose. Weights, centres, losses and gradients'
+    sums stay in float32.
     """
     # Running statistics lose their meaning in 8 bits of mantissa.
     has_buffers = next(module.buffers(), None) is not None
@@ -76,6 +83,7 @@ def resolve_precision(precision: str, device: torch.device, module: nn.Module) -
         return torch.bfloat16
     n_weights = sum(weight.numel() for weight in module.parameters())
     pays = draws_nothing(module) and n_weights >= _BFLOAT16_PAYS_FROM
+    pays &= n_features > _MOST_FEATURES_IN_FULL
     return torch.bfloat16 if pays and _multiplies_in_bfloat16(device) else torch.float32
 
 

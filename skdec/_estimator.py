@@ -294,9 +294,10 @@ class DECClustering(
         there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products while training. "auto" is bfloat16 where the hardware has
-        units for it (AMX, AVX512-BF16, CUDA from compute capability 8) and the built-in network has
-        at least 2^18 weights. Losses, centres, assignments and all predictions are float32 or
-        float64. A network with buffers (batch normalisation) trains in float32.
+        units for it (AMX, AVX512-BF16, CUDA from compute capability 8), the built-in network has at
+        least 2^18 weights and there are more than 100 features: its 8 bits blur rows of a few.
+        Losses, centres, assignments and all predictions are float32 or float64. A network with
+        buffers (batch normalisation) trains in float32.
     memory : str or object with the joblib.Memory interface, default=None
         Where to cache pretraining, as in :class:`~sklearn.pipeline.Pipeline`. It does not depend
         on `n_clusters` nor on parameters of self-training alone: with an int `random_state`, a

@@ -148,7 +148,9 @@ def pretrain(
             weight,
             settings,
             workers,
-            resolve_precision(settings.precision, torch.device(settings.device), module),
+            resolve_precision(
+                settings.precision, torch.device(settings.device), module, X.shape[1]
+            ),
             stage,
             checkpoint,
             group,
@@ -187,7 +189,7 @@ def train_decoder(
     and pretraining with neighbours has not trained any. Then it gives the leading components of
     `hoods` alone.
     """
-    dtype = resolve_precision(settings.precision, X.device, module)
+    dtype = resolve_precision(settings.precision, X.device, module, X.shape[1])
     training = _Training(X, weight, settings, workers, dtype, task, checkpoint, group, hoods)
     return _train_decoder(module, Z, training, again=settings.stages != "neighbors")
 

@@ -149,7 +149,7 @@ def align(
     they should be. An encoder that was trained on the leading components of `hoods` is so again,
     unless rows are to be reconstructed. Returns the centres.
     """
-    dtype = resolve_precision(settings.precision, X.device, autoencoder)
+    dtype = resolve_precision(settings.precision, X.device, autoencoder, X.shape[1])
     interval = auto_update_interval(group.sum(len(X)), settings.batch_size)
     settings = replace(
         settings,
@@ -277,7 +277,7 @@ def self_train(
     The ranks of a `group` have some of the rows each, and decide by the sums over all of them.
     """
     model = _model(autoencoder.encoder, autoencoder.decoder, centers, X.device, settings)
-    dtype = resolve_precision(settings.precision, X.device, autoencoder)
+    dtype = resolve_precision(settings.precision, X.device, autoencoder, X.shape[1])
     rounds = _Rounds.of("self-training", model, X, settings, dtype, workers, checkpoint, group)
     result = SelfTrained(centers, **rounds.progress)
     log_Q = _assign_all(rounds.optimizer.module, X, settings.alpha, workers)

@@ -7,6 +7,8 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 import skdec._pretraining
+from skdec import _backend
+from skdec._backend import resolve_precision
 from skdec._callbacks import Task
 from skdec._hyperplanes import nearest_by_hyperplanes
 from skdec._neighborhoods import PLAIN, Neighborhoods
@@ -186,6 +188,21 @@ def test_divergence_of_the_decoder_names_no_rate_that_is_not_its_own(workers, mo
     x, Z = torch.from_numpy(rows()), torch.randn(N_ROWS, 2, generator=torch.Generator())
     with pytest.raises(ValueError, match="no longer finite. Rescale the input"):
         train_decoder(by_steps, x, Z, torch.ones(N_ROWS), settings, workers)
+
+
+def test_bfloat16_is_for_wide_rows_and_networks_that_gain(monkeypatch):
+    def resolved(precision, n_features, width=400):
+        architecture = ARCHITECTURE._replace(n_features=n_features, hidden_dims=(width, width))
+        module = architecture.build(0)
+        return resolve_precision(precision, torch.device("cpu"), module, n_features)
+
+    for has_units in (True, False):
+        monkeypatch.setattr(_backend, "_multiplies_in_bfloat16", lambda _, has=has_units: has)
+        assert resolved("auto", 101) == (torch.bfloat16 if has_units else torch.float32)
+        assert resolved("auto", 100) == torch.float32  # whose values it would blur
+        assert resolved("auto", 101, width=50) == torch.float32
+        assert resolved("bfloat16", 2) == torch.bfloat16
+        assert resolved("float32", 101) == torch.float32
 
 
 def test_bfloat16_trains_weights_in_float32():

@@ -96,7 +96,7 @@ from skdec import DECClustering
 skdec._self_training._MOST_HELD_ROUNDS = 0
 X = load_digits().data[:900]
 in_bfloat16 = skdec._backend._multiplies_in_bfloat16(torch.device("cpu"))
-for precision in ("auto", "float32") if in_bfloat16 else ("float32",):
+for precision in ("bfloat16", "float32") if in_bfloat16 else ("float32",):
     model = DECClustering(
         10, random_state=0, tol=1.1, n_init=3, precision=precision, **{settings}
     ).fit(X)
