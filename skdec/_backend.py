@@ -30,6 +30,12 @@ _DRAW_NOTHING = {
 }
 
 
+def require_torch(version: str, what: str) -> None:
+    """Raise ImportError where torch is older than `what` needs."""
+    if torch.__version__ < version:  # torch compares them as versions
+        raise ImportError(f"{what} needs torch {version} or newer. Got {torch.__version__}.")
+
+
 def resolve_device(device: str) -> torch.device:
     """The torch device that the parameter `device` names; "auto" takes CUDA or MPS if any.
 

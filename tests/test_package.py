@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 from sklearn.exceptions import ConvergenceWarning
 
 import skdec
@@ -50,6 +51,17 @@ def test_every_dependency_is_pinned_for_continuous_integration():
     direct, _ = (ROOT / "constraints.txt").read_text().split("\n\n")
     pinned = re.findall(r"^([\w-]+)==", direct, flags=re.MULTILINE)
     assert {re.match(r"[\w-]+", line)[0] for line in needed} == set(pinned)
+
+
+def test_the_oldest_versions_that_are_tested_are_those_that_the_metadata_allow():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["test"]
+    oldest = re.findall(r"^([\w-]+)==(.+)$", (ROOT / "constraints-oldest.txt").read_text(), re.M)
+    bounds = dict(re.match(r"([\w-]+)(?:\[.*\])?>=(.+)", line).groups() for line in needed)
+    assert dict(oldest).keys() == bounds.keys()
+    for name, version in oldest:
+        if name != "torch":
+            assert Version(version) == Version(bounds[name]), name
 
 
 def test_import_brings_in_nothing_optional():

@@ -286,8 +286,7 @@ def test_accepting_sparse_rows_changes_nothing_for_dense_ones():
 
 def test_entries_given_twice_or_as_zeros_are_summed(monkeypatch):
     rows = sparse.coo_array(X)
-    half = rows.data / 2, rows.coords
-    twice = [np.r_[a, a] for a in (half[0], rows.coords[0], rows.coords[1])]
+    twice = [np.r_[a, a] for a in (rows.data / 2, rows.row, rows.col)]
     data, i, j = (np.r_[a, b] for a, b in zip(twice, ([0.0], [0], [0]), strict=True))
     indptr = np.r_[0, np.cumsum(np.bincount(i, minlength=N_ROWS))]
     order = np.argsort(i, kind="stable")
