@@ -65,8 +65,9 @@ _LEAST_LACKING = 1e-6
 _AVERAGE_ROWS = 100
 
 # Candidates whose probability to be the right one is less than this share of the best one's do not
-# count.
-_LEAST_PROBABILITY = 1e-3
+# count. The others are the less probable the more of the embedding's variance is within their
+# clusters: by the power of the rows by this number, for by a few rows it says little.
+_LEAST_PROBABILITY, _ROWS_PER_POWER = 1e-3, 4_000
 
 
 class Partition(NamedTuple):
@@ -197,8 +198,9 @@ def _probabilities(
     Scores that differ by little mean little, the less the more edges lead out of the clusters in
     the input: training parts clusters in the embedding, whether right or wrong. A candidate is less
     probable by a factor of e for each time that its score is behind by half the square of what the
-    best one's score in the input lacks to 1. k-means of the input, the simplest, is the right one
-    wherever it is the best.
+    best one's score in the input lacks to 1. How tight its clusters are in the embedding tells
+    between candidates that are about as probable by that. k-means of the input, the simplest, is
+    the right one wherever it is the best.
     """
     names = list(candidates)
     scores = _scores(judges, candidates, partial(_advantage, judges[0], n_clusters))
@@ -207,7 +209,18 @@ def _probabilities(
         return np.array([float(name == best) for name in names])
     doubt = (1.0 - judges[0].score(candidates[best])) ** 2 / 2.0
     probability = np.exp((scores - scores.max()) / max(doubt, _LEAST_LACKING**2))
-    return np.where(probability > _LEAST_PROBABILITY, probability, 0.0)
+    counts = probability > _LEAST_PROBABILITY
+    within = _within(judges[1], [candidates[name] for name in np.array(names)[counts]])
+    tightness = (within.min() / within) ** (len(judges[1].weight) / _ROWS_PER_POWER)
+    probability[counts] *= tightness
+    return np.where(counts, probability, 0.0)
+
+
+def _within(judge: Judge, partitions: Sequence[np.ndarray]) -> np.ndarray:
+    """Of each partition the sum of the rows' squared distances to their clusters' means."""
+    Z, weight = judge.x.astype(np.float64), judge.weight
+    left = [np.square(Z - weighted_means(Z, weight, p)[p]).sum(axis=1) @ weight for p in partitions]
+    return np.maximum(left, np.finfo(np.float64).tiny)
 
 
 def _closest_to_all(

@@ -534,10 +534,11 @@ def chosen_of(judges, candidates, n_clusters):
 
 
 class ListJudge:
-    """Has a score for each of the given partitions."""
+    """Has a score for each of the given partitions; without rows they are all in one place."""
 
-    def __init__(self, partitions, scores):
+    def __init__(self, partitions, scores, x=None):
         self.partitions, self.scores = partitions, scores
+        self.x = np.zeros((len(partitions[0]), 2)) if x is None else x
         self.weight, self.n_pairs = np.ones(len(partitions[0])), 2.5 * len(partitions[0])
 
     def score(self, labels):
@@ -570,8 +571,8 @@ def test_the_best_score_gives_way_to_two_partitions_that_agree_the_more_edges_le
 
 
 def test_it_is_what_the_input_lacks_that_makes_scores_doubtful():
-    candidates = {"spectral": np.array([0]), "Ward": np.array([1]), "k-means": np.array([2])}
-    partitions = list(candidates.values())
+    partitions = [np.array(labels) for labels in ([0, 0, 1], [0, 1, 0], [0, 1, 1])]
+    candidates = dict(zip(("spectral", "Ward", "k-means"), partitions, strict=True))
     of_input = ListJudge(partitions, (0.8, 0.79, 0.2))
     of_embedding = ListJudge(partitions, (0.999, 0.998, 0.5))
     scores = _scores([of_input, of_embedding], candidates)
@@ -579,6 +580,19 @@ def test_it_is_what_the_input_lacks_that_makes_scores_doubtful():
     assert 0.8 < expected[1] < 0.95 and expected[2] < 1e-3
     found = _probabilities([of_input, of_embedding], candidates, 2)
     assert found == pytest.approx([1.0, expected[1], 0.0])
+
+
+@pytest.mark.parametrize(("n_rows", "taken"), [(40, "loose"), (4_000, "tight")])
+def test_of_many_rows_the_tighter_of_two_candidates_about_as_probable_is_taken(n_rows, taken):
+    x = np.repeat([0.0, 1.0, 3.0, 4.0], n_rows // 4)[:, None]
+    partitions = {"loose": (x[:, 0] > 0.5).astype(int), "tight": (x[:, 0] > 2.0).astype(int)}
+    # By scores alone the tight one is e^-0.2 times as probable: 0.001 behind, where 0.005 says e.
+    judge = ListJudge(list(partitions.values()), (0.9, 0.899), x)
+    loose, tight = _probabilities([judge, judge], partitions, 2)
+    # Around 8/3 three quarters of the rows have a mean square of 14/9; around 0.5 and 3.5 all 1/4.
+    times_as_tight = (3 / 4 * 14 / 9) / (1 / 4)
+    assert tight / loose == pytest.approx(np.exp(-0.2) * times_as_tight ** (n_rows / 4_000))
+    assert chosen_of([judge, judge], partitions, 2) == taken
 
 
 def test_k_means_of_the_input_that_is_the_best_does_not_give_way():
