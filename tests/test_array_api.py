@@ -128,6 +128,8 @@ CHECKS = [
     check
     for _, check in estimator_checks_generator(quick())
     if "check_array_api" in getattr(check.func, "__name__", "")
+    # A torch that was built for CUDA may be where there is none.
+    and (torch.cuda.is_available() or "cuda" not in str(check.keywords))
 ]
 
 
