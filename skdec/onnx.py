@@ -142,7 +142,7 @@ def _import_onnx():
         raise ImportError(
             "to_onnx needs the packages onnx and onnxscript: pip install 'skdec[onnx]'"
         ) from error
-    require_torch("2.8", "to_onnx")  # before, batches of any size could not be exported
+    require_torch("2.8", "to_onnx")  # 2.5 did not export batches of any size
     return onnx, ClearMetadataAndDocStringPass()
 
 

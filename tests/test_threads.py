@@ -182,6 +182,20 @@ def test_training_gives_the_same_bits_with_any_number_of_workers(monkeypatch):
     assert losses[-1] < losses[0]
 
 
+def test_a_torch_that_knows_no_autocast_of_a_device_is_not_asked_for_it(monkeypatch):
+    enabled = torch.is_autocast_enabled
+
+    def old(kind):  # torch 2.4
+        if kind == "mps":
+            raise RuntimeError("unknown device type for autocast")
+        return enabled(kind)
+
+    monkeypatch.setattr(torch, "is_autocast_enabled", old)
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda kind: kind != "mps")
+    with torch.autocast("cpu"), Workers(1) as workers:
+        assert workers.map(lambda _: enabled("cpu"), [0]) == [False]
+
+
 def test_no_more_threads_take_part_than_are_allowed():
     with Workers(4) as workers:
         for most, expected in ((None, 4), (2, 2), (1, 1), (9, 4)):
