@@ -1,3 +1,4 @@
+import builtins
 import os
 
 # All tests but those of test_cuda.py are of the CPU, also of the processes that they start.
@@ -18,3 +19,19 @@ def workers():
     """The calling thread alone."""
     with Workers(1) as workers:
         yield workers
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """A function after whose call a package is as if it were not installed."""
+    real_import = builtins.__import__
+
+    def take_away(package):
+        def import_others(name, *args, **kwargs):
+            if name == package:
+                raise ModuleNotFoundError(name)
+            return real_import(name, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", import_others)
+
+    return take_away

@@ -1,7 +1,5 @@
 """Explanations: planted features are found, means are means, rows and prototypes are right."""
 
-import builtins
-
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -259,18 +257,11 @@ def test_steps_that_cannot_go_back_are_named():
 # --- All of them ---
 
 
-def test_without_pandas_tables_are_structured_arrays(pipeline, monkeypatch):
+def test_without_pandas_tables_are_structured_arrays(pipeline, without):
     nameless = quick().fit(FRAME.to_numpy())
     frames = [f(nameless, FRAME.to_numpy()) for f in (explain_clusters, cluster_exemplars)]
     prototypes = cluster_prototypes(nameless)
-    real_import = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    without("pandas")
     for function, frame in zip((explain_clusters, cluster_exemplars), frames, strict=True):
         table = function(nameless, FRAME.to_numpy())
         assert isinstance(table, np.ndarray)

@@ -1,6 +1,5 @@
 """The exported graph, run by onnxruntime, against the estimator."""
 
-import builtins
 import logging
 import pickle
 import random
@@ -251,15 +250,8 @@ def test_an_encoder_for_some_batch_sizes_only_is_refused():
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
-def test_a_missing_package_is_named(fitted, monkeypatch, package):
-    real_import = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == package:
-            raise ModuleNotFoundError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_a_missing_package_is_named(fitted, without, package):
+    without(package)
     with pytest.raises(ImportError, match=r"pip install 'skdec\[onnx\]'"):
         to_onnx(fitted)
 
