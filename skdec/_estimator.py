@@ -44,7 +44,13 @@ from ._initialization import (
 )
 from ._judges import Judge, input_judge
 from ._neighborhoods import PLAIN, Neighborhoods, neighborhoods
-from ._networks import Architecture, auto_embedding_dim, auto_hidden_dims, weights_of
+from ._networks import (
+    Architecture,
+    auto_embedding_dim,
+    auto_hidden_dims,
+    by_columns,
+    weights_of,
+)
 from ._optimization import OptimizerSettings
 from ._pretraining import (
     Pretrained,
@@ -748,6 +754,7 @@ class DECClustering(
                     stage.attributes = lambda: snapshot(SelfTrained(initial.centers))
                 trained = self._self_train(run, initial, snapshot)
                 decoder_curve = self._train_decoder(run, initial, trained)
+                by_columns(embedding.autoencoder)
                 vars(self).update(fitted(embedding, initial, trained, decoder_curve, group))
             sizes = np.bincount(to_numpy(self.labels_), sample_weight > 0, self.n_clusters_)
             n_found = np.count_nonzero(group.sum(sizes))

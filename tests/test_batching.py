@@ -119,10 +119,14 @@ def test_a_row_gives_the_same_bits_alone_and_in_company(workers):
 
 
 @pytest.mark.parametrize("onednn", [False, _networks._ONEDNN])
+@pytest.mark.parametrize("by_columns", [False, True])
 @pytest.mark.parametrize("widths", [(784, 500), (500, 2000), (2000, 10), (30, 7), (13, 37)])
-def test_products_of_either_library_give_a_row_its_bits_at_any_place(monkeypatch, onednn, widths):
+def test_products_of_either_library_give_a_row_its_bits_at_any_place(
+    monkeypatch, onednn, by_columns, widths
+):
     monkeypatch.setattr(_networks, "_ONEDNN", onednn)
     layer = AlignedLinear(*widths)
+    layer = _networks.by_columns(layer) if by_columns else layer
     tile = torch.randn(_TILE_ROWS, widths[0], generator=stream(0))
     with torch.no_grad():
         expected = layer(tile)

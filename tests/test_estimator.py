@@ -213,6 +213,14 @@ def test_modes_of_the_caller_change_nothing(mode):
     assert not any(weight.is_inference() for weight in again.autoencoder_.parameters())
 
 
+@pytest.mark.parametrize("max_iter", [0, 3])
+def test_the_fitted_network_lies_by_columns_and_shares_no_memory_with_the_optimiser(max_iter):
+    model = quick(max_iter=max_iter).fit(blobs()[0])
+    parameters = list(model.autoencoder_.parameters())
+    assert all(value.T.is_contiguous() for value in parameters if value.ndim == 2)
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in parameters)
+
+
 class Narrow(DECClustering):
     """Has fewer parameters than its base."""
 
