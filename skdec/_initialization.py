@@ -197,8 +197,9 @@ def _probabilities(
 
     Scores that differ by little mean little, the less the more edges lead out of the clusters in
     the input: training parts clusters in the embedding, whether right or wrong. A candidate is less
-    probable by a factor of e for each time that its score is behind by half the square of what the
-    best one's score in the input lacks to 1. How tight its clusters are in the embedding tells
+    probable by a factor of e for each time that its score is behind by half the square of what its
+    score in the input lacks to 1: its own one, or a few small groups that nothing joins to the rest
+    would leave no doubt of what cuts the rest. How tight its clusters are in the embedding tells
     between candidates that are about as probable by that. k-means of the input, the simplest, is
     the right one wherever it is the best.
     """
@@ -207,8 +208,9 @@ def _probabilities(
     best = names[scores.argmax()]
     if best == K_MEANS_OF_INPUT:
         return np.array([float(name == best) for name in names])
-    doubt = (1.0 - judges[0].score(candidates[best])) ** 2 / 2.0
-    probability = np.exp((scores - scores.max()) / max(doubt, _LEAST_LACKING**2))
+    lacking = np.array([1.0 - judges[0].score(labels) for labels in candidates.values()])
+    doubt = np.maximum(lacking, _LEAST_LACKING) ** 2 / 2.0
+    probability = np.exp((scores - scores.max()) / doubt)
     counts = probability > _LEAST_PROBABILITY
     within = _within(judges[1], [candidates[name] for name in np.array(names)[counts]])
     tightness = (within.min() / within) ** (len(judges[1].weight) / _ROWS_PER_POWER)

@@ -549,12 +549,12 @@ class ListJudge:
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ((0.9, 0.898, 0.897), "b"),  # 0.005 says e times less probable
+        ((0.9, 0.898, 0.897), "b"),  # a little over 0.005 says e times less probable
         ((0.9, 0.897, 0.898), "c"),
         ((0.9, 0.892, 0.891), "a"),
         ((0.99, 0.989, 0.9885), "a"),  # 0.00005 does
         ((0.99, 0.98998, 0.98997), "b"),
-        ((0.5, 0.45, 0.425), "b"),  # 0.125 does
+        ((0.5, 0.45, 0.4), "b"),  # 0.15 and 0.18 do
         ((1.0, 0.99999, 0.99998), "a"),  # nothing is right beside it
     ],
 )
@@ -573,25 +573,39 @@ def test_the_best_score_gives_way_to_two_partitions_that_agree_the_more_edges_le
 def test_it_is_what_the_input_lacks_that_makes_scores_doubtful():
     partitions = [np.array(labels) for labels in ([0, 0, 1], [0, 1, 0], [0, 1, 1])]
     candidates = dict(zip(("spectral", "Ward", "k-means"), partitions, strict=True))
-    of_input = ListJudge(partitions, (0.8, 0.79, 0.2))
+    of_input = ListJudge(partitions, (0.8, 0.79, 0.7))
     of_embedding = ListJudge(partitions, (0.999, 0.998, 0.5))
     scores = _scores([of_input, of_embedding], candidates)
-    expected = np.exp(2 * (scores - scores[0]) / 0.2**2)
+    expected = np.exp(2 * (scores - scores[0]) / np.array([0.2, 0.21, 0.3]) ** 2)
     assert 0.8 < expected[1] < 0.95 and expected[2] < 1e-3
     found = _probabilities([of_input, of_embedding], candidates, 2)
     assert found == pytest.approx([1.0, expected[1], 0.0])
+
+
+def test_small_groups_without_edges_to_the_rest_leave_the_cuts_of_the_rest_possible():
+    # As on texts of which some are nearly copies: these few are cut off, or the others in two.
+    off = (np.arange(120) < 6).astype(int)
+    halves = {f"Ward, {k}": (np.arange(120) >= 60 + k).astype(int) for k in range(3)}
+    partitions = {"conductance": off, **halves}
+    of_input = ListJudge(list(partitions.values()), (0.89, 0.70, 0.69, 0.68))
+    of_embedding = ListJudge(list(partitions.values()), (0.926, 0.941, 0.939, 0.938))
+    scores = _scores([of_input, of_embedding], partitions)
+    assert scores.argmax() == 0
+    assert scores[0] - scores[1] > 0.11**2 / 2  # hopeless by what the first one lacks
+    assert chosen_of([of_input, of_embedding], partitions, 2).startswith("Ward")
 
 
 @pytest.mark.parametrize(("n_rows", "taken"), [(40, "loose"), (4_000, "tight")])
 def test_of_many_rows_the_tighter_of_two_candidates_about_as_probable_is_taken(n_rows, taken):
     x = np.repeat([0.0, 1.0, 3.0, 4.0], n_rows // 4)[:, None]
     partitions = {"loose": (x[:, 0] > 0.5).astype(int), "tight": (x[:, 0] > 2.0).astype(int)}
-    # By scores alone the tight one is e^-0.2 times as probable: 0.001 behind, where 0.005 says e.
+    # By scores alone the tight one is hardly less probable: 0.001 behind, where 0.0051 says e.
     judge = ListJudge(list(partitions.values()), (0.9, 0.899), x)
     loose, tight = _probabilities([judge, judge], partitions, 2)
     # Around 8/3 three quarters of the rows have a mean square of 14/9; around 0.5 and 3.5 all 1/4.
     times_as_tight = (3 / 4 * 14 / 9) / (1 / 4)
-    assert tight / loose == pytest.approx(np.exp(-0.2) * times_as_tight ** (n_rows / 4_000))
+    by_score = np.exp(-0.001 / (0.101**2 / 2))
+    assert tight / loose == pytest.approx(by_score * times_as_tight ** (n_rows / 4_000))
     assert chosen_of([judge, judge], partitions, 2) == taken
 
 
