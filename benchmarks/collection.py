@@ -13,7 +13,7 @@ choice is taken. Features of tables ("uci") are standardised. Every result is a 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +49,14 @@ def data_sets(folder: Path, groups: list[str]) -> Iterator[tuple[str, np.ndarray
                 yield f"{group}/{name}", *load(path)
 
 
-def run(arguments: argparse.Namespace) -> list[dict]:
-    """All results that were asked for, new ones and those of earlier runs."""
-    results = Results("collection.jsonl")
-    for name, X, y in data_sets(arguments.collection, arguments.groups):
+def run(
+    file: str,
+    sets: Iterable[tuple[str, np.ndarray, np.ndarray]],
+    arguments: argparse.Namespace,
+) -> list[dict]:
+    """All results of `sets` that were asked for, new ones and those of earlier runs."""
+    results = Results(file)
+    for name, X, y in sets:
         for _ in measure_missing(results, name, X, y, arguments):
             pass
     return [
@@ -89,7 +93,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(describe_machine())
     compile_peers()
-    print(table(run(arguments)))
+    sets = data_sets(arguments.collection, arguments.groups)
+    print(table(run("collection.jsonl", sets, arguments)))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from accuracy import command_line, compile_peers, measure_missing
-from collection import table
+from accuracy import command_line, compile_peers
+from collection import run, table
 from machine import describe_machine
-from resumable import Results
 from scipy.io import loadmat
 from sklearn.preprocessing import StandardScaler
 
@@ -60,13 +59,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(describe_machine())
     compile_peers()
-    results = Results("unseen.jsonl")
-    for name, X, y in data_sets(arguments.sets, arguments.groups):
-        for _ in measure_missing(results, name, X, y, arguments):
-            pass
-    asked = {"seed": arguments.seeds, "method": arguments.methods}
-    rows = [row for row in results.rows if all(row[key] in asked[key] for key in asked)]
-    print(table([row for row in rows if row["data"].split("/")[0] in arguments.groups]))
+    sets = data_sets(arguments.sets, arguments.groups)
+    print(table(run("unseen.jsonl", sets, arguments)))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from accuracy import command_line, compile_peers, measure_missing
-from collection import table
+from accuracy import command_line, compile_peers
+from collection import run, table
 from machine import describe_machine
-from resumable import Results
 from scipy.io import loadmat
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfTransformer
@@ -77,12 +76,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(describe_machine())
     compile_peers()
-    results = Results("views.jsonl")
-    for name, X, y in data_sets(arguments.views, arguments.groups):
-        for _ in measure_missing(results, name, X, y, arguments):
-            pass
-    rows = [row for row in results.rows if row["data"].split("/")[0] in arguments.groups]
-    print(table(rows))
+    sets = data_sets(arguments.views, arguments.groups)
+    print(table(run("views.jsonl", sets, arguments)))
 
 
 if __name__ == "__main__":
