@@ -371,10 +371,11 @@ class DECClustering(
         the other's, sqrt(p (1 - p) / pairs of the graph) / c for the share p of pairs that the
         clusters part and c = 1 - 1 / n_clusters, less 5 (n_clusters / rows)^2. If it is the best
         then, it is taken. Else each candidate is the right one with a probability in
-        proportion to exp(score / d), where d is half the square of what the best one's score in the
-        input lacks to 1, and the one is taken that is expected to agree most (adjusted Rand index)
-        with the right one. "consensus" is made of all candidates by these probabilities, by average
-        linkage of groups of rows, where several may be right.
+        proportion to exp((score - best score) / d) / v^(rows / 4,000), where d is half the square
+        of what its own score in the input lacks to 1 and v the embedding's variance within its
+        clusters, and the one is taken that is expected to agree most (adjusted Rand index) with the
+        right one. "consensus" is made of all candidates by these probabilities, by average linkage
+        of groups of rows, where several may be right.
         Empty where the centres are those of k-means in the embedding.
     kl_curve_ : list of float
         KL(P || Q) over all rows at the end of each round, P being the round's target.
