@@ -11,6 +11,7 @@ from skdec._networks import (
     Architecture,
     auto_embedding_dim,
     auto_hidden_dims,
+    by_columns,
     forward,
     weights_of,
 )
@@ -167,7 +168,7 @@ def test_he_initialisation_keeps_the_size_of_relu_layers():
 
 @pytest.mark.parametrize("architecture", [BUILT_IN._replace(batch_norm=True), *ARCHITECTURES])
 def test_loaded_weights_give_the_same_outputs(architecture):
-    module = architecture.build(3)
+    module = by_columns(architecture.build(3))
     x = x_for(architecture)
     module.train()
     module.decoder(module.encoder(x))  # moves running statistics, if any
@@ -177,16 +178,12 @@ def test_loaded_weights_give_the_same_outputs(architecture):
         array.flags.writeable = False
     loaded = architecture.load(weights, "cpu")
     assert not loaded.training
-    again = architecture.load(weights_of(loaded), "cpu")
-    for name, array in weights_of(again).items():
+    for name, array in weights_of(loaded).items():
         np.testing.assert_array_equal(array, weights[name])
     with torch.no_grad():
         Z = module.encoder(x)
-        # Weights that lie in another order may be added up in another one.
-        torch.testing.assert_close(loaded.encoder(x), Z)
-        torch.testing.assert_close(loaded.decoder(Z), module.decoder(Z))
-        assert torch.equal(again.encoder(x), loaded.encoder(x))
-        assert torch.equal(again.decoder(Z), loaded.decoder(Z))
+        assert torch.equal(loaded.encoder(x), Z)
+        assert torch.equal(loaded.decoder(Z), module.decoder(Z))
 
 
 def test_weights_of_own_layers_are_loaded_by_columns_and_those_of_users_networks_as_they_are():
